@@ -1,0 +1,1 @@
+"""Where data leaves: ClickHouse and Parquet. Imports schemas only."""

@@ -1,0 +1,1 @@
+"""Where data enters: files and the simulator. Imports schemas only."""
