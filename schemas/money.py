@@ -92,3 +92,35 @@ def parse_units(text: object) -> int:
 def to_decimal(units: int) -> Decimal:
     """Units to an exact decimal with eight places."""
     return Decimal(int(units)).scaleb(-8)
+
+
+@njit(int64(int64, int64, int64), cache=True)
+def mul_div(a: int, b: int, c: int) -> int:
+    """floor(a * b / c) for b, c > 0 and |a * b / c| < 2**63, through 128 bits (shift and subtract, TAOCP 2, 4.3.1)."""
+    negative = a < 0
+    ua = uint64(abs(a))
+    ub = uint64(b)
+    uc = uint64(c)
+    mask = uint64(0xFFFFFFFF)
+    half = uint64(32)
+    a0 = ua & mask
+    a1 = ua >> half
+    b0 = ub & mask
+    b1 = ub >> half
+    p00 = a0 * b0
+    p01 = a0 * b1
+    p10 = a1 * b0
+    mid = (p00 >> half) + (p01 & mask) + (p10 & mask)
+    rem = (a1 * b1 + (p01 >> half) + (p10 >> half) + (mid >> half)) % uc
+    lo = (p00 & mask) | (mid << half)
+    quotient = uint64(0)
+    for k in range(64):
+        rem = (rem << uint64(1)) | ((lo >> uint64(63 - k)) & uint64(1))
+        quotient = quotient << uint64(1)
+        if rem >= uc:
+            rem -= uc
+            quotient |= uint64(1)
+    v = int64(quotient)
+    if negative:
+        v = -v - (int64(1) if rem != uint64(0) else int64(0))
+    return v

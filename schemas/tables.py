@@ -15,8 +15,9 @@ Rows = npt.NDArray[Any]
 """A structured array whose dtype is `TableSpec.dtype` of its table."""
 
 Kind = Literal["time", "int", "float", "money", "symbol", "strategy", "enum", "id", "bool", "floats", "ints", "text"]
-"""What a column holds. time: int64 ns since 1970 UTC. money: int64 in 1e-8. symbol, strategy: int32 code into the frame's
-names. enum: int8 code into `labels`. id: uint64, sixteen hex digits outside. floats, ints: a fixed-size list. text: Arrow only."""
+"""What a column holds. time: int64 ns since 1970 UTC. money: int64 in 1e-8. symbol, strategy: a code into the frame's names.
+enum: a code into `labels`. id: uint64, sixteen hex digits outside. floats, ints: a fixed-size list. text: Arrow only.
+Inside, every scalar takes eight bytes, so that a record has no padding and its bytes are its content."""
 
 SIDES = ("none", "buy", "sell")
 NO_SIDE, BUY, SELL = 0, 1, 2
@@ -47,8 +48,8 @@ class Field:
 
 
 _NUMPY: dict[str, str] = {
-    "time": "i8", "int": "i8", "float": "f8", "money": "i8", "symbol": "i4", "strategy": "i4", "enum": "i1", "id": "u8",
-    "bool": "?",
+    "time": "i8", "int": "i8", "float": "f8", "money": "i8", "symbol": "i8", "strategy": "i8", "enum": "i8", "id": "u8",
+    "bool": "i8",
 }
 
 
@@ -63,7 +64,7 @@ class TableSpec:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The aligned NumPy record type; `text` columns have none and raise KeyError."""
+        """The NumPy record type, without padding; `text` columns have none and raise KeyError."""
         return _dtype(self)
 
     def empty(self, n: int) -> Rows:
@@ -87,7 +88,7 @@ def _dtype(spec: TableSpec) -> np.dtype[Any]:
                 columns.append((f.name, "i8", (f.width,)))
             else:
                 columns.append((f.name, _NUMPY[f.kind]))
-        _dtypes[spec.name] = np.dtype(columns, align=True)
+        _dtypes[spec.name] = np.dtype(columns)
     return _dtypes[spec.name]
 
 

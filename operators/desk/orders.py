@@ -1,0 +1,197 @@
+"""The life of an order: one table of the moves that are allowed, and the compiled functions that make them.
+
+Open orders sit in slots, linked per symbol in the order in which they were placed; that is the order in which they fill.
+Every state that an order comes into is a row.
+"""
+
+import numpy as np
+from numba import njit
+
+from operators.desk.state import ORDER_N, Desk, Out
+from schemas.ids import fold
+from schemas.tables_desk import (
+    ACCEPTED, CANCELLED, EXPIRED, FILLED, NEW, PARTIALLY_FILLED, REJECTED_ORDER, STOP, TAKE_PROFIT, TRAILING_STOP, TRIGGERED,
+)
+
+LIFE_CYCLE: dict[int, tuple[int, ...]] = {
+    NEW: (ACCEPTED, TRIGGERED, PARTIALLY_FILLED, FILLED, CANCELLED, REJECTED_ORDER, EXPIRED),
+    ACCEPTED: (TRIGGERED, PARTIALLY_FILLED, FILLED, CANCELLED, EXPIRED),
+    TRIGGERED: (PARTIALLY_FILLED, FILLED, CANCELLED, EXPIRED),
+    PARTIALLY_FILLED: (PARTIALLY_FILLED, FILLED, CANCELLED, EXPIRED),
+    FILLED: (),
+    CANCELLED: (),
+    REJECTED_ORDER: (),
+    EXPIRED: (),
+}
+"""From each state, the states that may follow; a state with none is final."""
+
+
+@njit(cache=True, nogil=True)
+def write_order(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) -> None:
+    """Bring the order into `state` and write the row that says so."""
+    account = desk.account[0]
+    o = desk.orders[slot]
+    o.state = state
+    account.event_no += 1
+    row = out.orders[out.n[ORDER_N]]
+    out.n[ORDER_N] += 1
+    row.ts_event_ns = ts
+    row.seq = seq
+    row.symbol = o.symbol
+    row.strategy = o.strategy
+    row.order_id = o.order_id
+    row.parent_id = o.parent_id
+    row.event_no = account.event_no
+    row.order_type = o.order_type
+    row.state = state
+    row.side = 1 if o.side > 0 else 2
+    row.cause = o.cause
+    row.quantity = o.quantity
+    row.filled = o.filled
+    row.limit_price = o.limit_price
+    row.stop_price = o.stop_price
+    row.ts_active_ns = o.ts_active_ns
+
+
+@njit(cache=True, nogil=True)
+def free_slot(desk: Desk) -> int:
+    """A free slot, or -1 where the table is full."""
+    for k in range(len(desk.orders)):
+        if desk.orders[k].used == 0:
+            return k
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def link(desk: Desk, slot: int) -> None:
+    """Put the order at the end of its symbol's queue."""
+    o = desk.orders[slot]
+    s = desk.symbols[o.symbol]
+    o.next = -1
+    if s.tail >= 0:
+        desk.orders[s.tail].next = slot
+    else:
+        s.head = slot
+    s.tail = slot
+    desk.account[0].open_orders += 1
+
+
+@njit(cache=True, nogil=True)
+def place(desk: Desk, out: Out, slot: int, strategy: int, symbol: int, order_id: int, parent_id: int, order_type: int, side: int,
+          cause: int, quantity: int, ts: int, seq: int, ts_active: int, reduce_only: int) -> None:
+    """Fill a free slot with a new order, queue it and write its first row. Prices and bracket are set by the caller before."""
+    o = desk.orders[slot]
+    o.order_id = order_id
+    o.parent_id = parent_id
+    o.used = 1
+    o.strategy = strategy
+    o.symbol = symbol
+    o.order_type = order_type
+    o.side = side
+    o.cause = cause
+    o.quantity = quantity
+    o.filled = 0
+    o.ts_active_ns = ts_active
+    o.seq_placed = seq
+    o.reduce_only = reduce_only
+    link(desk, slot)
+    write_order(desk, out, slot, NEW, ts, seq)
+
+
+@njit(cache=True, nogil=True)
+def clear_slot(desk: Desk, slot: int) -> None:
+    """Reset the prices and bracket of a slot before it is placed."""
+    o = desk.orders[slot]
+    o.limit_price = 0
+    o.stop_price = 0
+    o.trail = 0
+    o.bracket_stop = 0
+    o.bracket_target = 0
+    o.bracket_trail = 0
+    o.is_bracket = 0
+
+
+@njit(cache=True, nogil=True)
+def finish(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) -> None:
+    """A final state: write it and forget what was pending; the slot is freed by `sweep`."""
+    o = desk.orders[slot]
+    b = desk.books[o.strategy, o.symbol]
+    if b.entry_pending == slot:
+        b.entry_pending = -1
+        desk.account[0].pending -= 1
+    if b.exit_pending == slot:
+        b.exit_pending = -1
+    write_order(desk, out, slot, state, ts, seq)
+    o.used = 2
+
+
+@njit(cache=True, nogil=True)
+def sweep(desk: Desk, symbol: int) -> None:
+    """Unlink the finished orders of a symbol and free their slots."""
+    s = desk.symbols[symbol]
+    before = -1
+    k = s.head
+    while k >= 0:
+        o = desk.orders[k]
+        following = o.next
+        if o.used == 2:
+            if before >= 0:
+                desk.orders[before].next = following
+            else:
+                s.head = following
+            if s.tail == k:
+                s.tail = before
+            o.used = 0
+            desk.account[0].open_orders -= 1
+        else:
+            before = k
+        k = following
+
+
+@njit(cache=True, nogil=True)
+def cancel_exits(desk: Desk, out: Out, strategy: int, symbol: int, ts: int, seq: int) -> None:
+    """One cancels the other: a flat book has no exits left."""
+    k = desk.symbols[symbol].head
+    while k >= 0:
+        o = desk.orders[k]
+        if o.used == 1 and o.reduce_only == 1 and o.strategy == strategy:
+            finish(desk, out, k, CANCELLED, ts, seq)
+        k = o.next
+
+
+@njit(cache=True, nogil=True)
+def place_bracket(desk: Desk, out: Out, entry: int, ts: int, seq: int) -> None:
+    """Stop, target and trailing stop of a filled entry: each reduces whatever the position then is."""
+    e = desk.orders[entry]
+    for kind in range(3):
+        price = e.bracket_stop if kind == 0 else (e.bracket_target if kind == 1 else e.bracket_trail)
+        if price <= 0:
+            continue
+        slot = free_slot(desk)
+        if slot < 0:
+            return
+        clear_slot(desk, slot)
+        o = desk.orders[slot]
+        order_type = STOP
+        cause = 2
+        if kind == 0:
+            o.stop_price = price
+        elif kind == 1:
+            o.limit_price = price
+            order_type = TAKE_PROFIT
+            cause = 3
+        else:
+            o.trail = price
+            o.stop_price = desk.symbols[e.symbol].last - e.side * price
+            order_type = TRAILING_STOP
+        o.is_bracket = 1
+        place(desk, out, slot, e.strategy, e.symbol, bracket_id(e.order_id, kind), e.order_id, order_type, -e.side, cause,
+              e.quantity, ts, seq, ts, 1)
+
+
+@njit(cache=True, nogil=True)
+def bracket_id(order_id: int, kind: int) -> int:
+    """The id of a bracket's exit, from its entry's."""
+    return fold(order_id, np.uint64(kind + 1))
+
+

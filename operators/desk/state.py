@@ -1,0 +1,109 @@
+"""What the desk remembers: the account, a record per symbol, a book per (strategy, symbol), and the open orders.
+
+All of it is in plain arrays that compiled functions write in place; every array has a bound. `equity` is always cash
+plus the values of all symbols at their last prices, to the unit.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.policy import Policy, compile_policy
+from schemas.tables_desk import DISABLED
+
+Records = npt.NDArray[Any]
+
+
+def _ints(*names: str) -> np.dtype[Any]:
+    return np.dtype([(name, "i8") for name in names])
+
+
+ACCOUNT = np.dtype([
+    ("id", "u8"),
+    *((name, "i8") for name in (
+        "trading_state", "cash", "equity", "exposure", "heat", "peak", "halt_below", "realised", "fees", "funding",
+        "day_start_equity", "week_start_equity", "entries_today", "positions", "pending", "open_orders",
+        "next_sample_ns", "next_day_ns", "next_week_ns", "next_time_ns",
+        "decision_no", "event_no", "fill_no", "entry_no", "position_no", "frontier_ns",
+    )),
+])
+SYMBOL = np.dtype([
+    *((name, "i8") for name in (
+        "last", "ts_last_ns", "net", "value", "head", "tail", "ticks", "bid", "ask", "bar_interval_ns", "cooldown_until_ns",
+    )),
+    ("var_rate", "f8"),
+    ("bar_close", "f8"),
+    ("bar_ts_ns", "i8"),
+])
+"""ticks: 0 no tick seen, 1 trades, 2 quotes only. var_rate: EWMA of squared log returns per second."""
+BOOK = _ints(
+    "quantity", "cost", "stop", "target", "risk", "realised", "fees", "trip_pnl", "ts_entry_ns", "entry_pending", "exit_pending",
+)
+ORDER = np.dtype([
+    ("order_id", "u8"), ("parent_id", "u8"),
+    *((name, "i8") for name in (
+        "used", "next", "strategy", "symbol", "order_type", "state", "side", "cause", "quantity", "filled", "limit_price",
+        "stop_price", "trail", "ts_active_ns", "seq_placed", "reduce_only", "bracket_stop", "bracket_target", "bracket_trail",
+        "is_bracket",
+    )),
+])
+ORDERS_BOUND = 2048
+"""Slots for open orders: entries are bounded by the policy, exits by three per position."""
+
+
+class Desk(NamedTuple):
+    """The state, as compiled functions take it. weights: allocation per strategy in 1e-8."""
+
+    account: Records
+    policy: Records
+    symbols: Records
+    books: Records
+    orders: Records
+    weights: npt.NDArray[np.int64]
+    strategy_ids: npt.NDArray[np.uint64]
+    symbol_ids: npt.NDArray[np.uint64]
+
+
+class Out(NamedTuple):
+    """Rows that one call makes, and how many of each are used (`n`)."""
+
+    decisions: Records
+    orders: Records
+    fills: Records
+    ledger: Records
+    positions: Records
+    equity: Records
+    n: npt.NDArray[np.int64]
+
+
+DECISION_N, ORDER_N, FILL_N, LEDGER_N, POSITION_N, EQUITY_N = range(6)
+
+
+def new_symbols(n: int) -> Records:
+    """`n` fresh symbol records."""
+    out = np.zeros(n, SYMBOL)
+    out["head"] = out["tail"] = -1
+    return out
+
+
+def new_books(strategies: int, symbols: int) -> Records:
+    """Fresh books, shape (strategies, symbols)."""
+    out = np.zeros((strategies, symbols), BOOK)
+    out["entry_pending"] = -1
+    out["exit_pending"] = -1
+    return out
+
+
+def new_desk(account_id: int, policy: Policy, weights: npt.NDArray[np.int64], strategy_ids: npt.NDArray[np.uint64]) -> Desk:
+    """A desk that has seen nothing: its capital in cash, trading disabled."""
+    compiled = compile_policy(policy)
+    account = np.zeros(1, ACCOUNT)
+    capital = int(compiled["capital"][0])
+    account["id"] = account_id
+    account["trading_state"] = DISABLED
+    for name in ("cash", "equity", "peak", "day_start_equity", "week_start_equity"):
+        account[name] = capital
+    account["halt_below"] = -(2**62)
+    return Desk(account, compiled, new_symbols(1), new_books(max(len(weights), 1), 1), np.zeros(ORDERS_BOUND, ORDER),
+                weights, strategy_ids, np.zeros(1, np.uint64))

@@ -1,0 +1,155 @@
+"""The feature operator: closed bars in, one row of feature values per bar out.
+
+Each timeframe is a `FeatureSet`: a state matrix per distinct feature, a row per symbol, gone over in chunks of bars by every kernel
+in turn. Values are a function of the symbol's bars alone, whatever the frames and whichever other symbols came with them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from operators.market.features.columns import (
+    AT,
+    CHUNK,
+    INTERVAL_AT,
+    KIND_AT,
+    N_COLS,
+    STRIDE,
+    as_columns,
+    load_columns,
+    select_bars,
+    store_values,
+)
+from operators.market.features.registry import FEATURES, Feature, Numbers, Request, expand
+from operators.state import grown
+from schemas.frame import FeatureRows, Frame
+from schemas.tables import BARS, Rows
+
+
+class FeatureSet:
+    """The features of one timeframe and their state.
+
+    `names` are the columns, as they were asked for; a feature of several outputs, asked for without one, gives them all.
+    """
+
+    def __init__(self, interval_ns: int, texts: Sequence[str]) -> None:
+        requests = expand(texts)
+        self.interval_ns = interval_ns
+        self.names = tuple(request.text for request in requests)
+        distinct: dict[tuple[str, Numbers], Request] = {}
+        for request in requests:
+            distinct.setdefault(request.key, request)
+        plans = list(distinct.values())
+        first_row = np.cumsum([0, *(len(plan.feature.outputs) for plan in plans)])
+        at = {plan.key: int(row) for plan, row in zip(plans, first_row[:-1], strict=True)}
+        self._columns = np.array([at[request.key] + request.output for request in requests], np.int64)
+        self._kernels = [plan.feature.kernel for plan in plans]
+        self._numbers = [np.array([*plan.values, *plan.feature.fixed, 0.0], np.float64) for plan in plans]
+        self._states = [np.zeros((1, plan.feature.state(plan.values)), np.float64) for plan in plans]
+        self._keys = [plan.key for plan in plans]
+        self._out = np.zeros((int(first_row[-1]), STRIDE), np.float64)
+        self._outs = [self._out[a:z] for a, z in zip(first_row[:-1], first_row[1:], strict=True)]
+        self._b = np.zeros((N_COLS, STRIDE), np.float64)
+        self._code = np.zeros(CHUNK, np.int32)
+
+    def step(self, bars: Rows, symbols: int) -> FeatureRows:
+        """The values of the time bars of this interval among `bars`; `symbols` is how many codes there are."""
+        floats, ints = as_columns(bars)
+        index = np.empty(len(bars), np.int64)
+        n = select_bars(ints, KIND_AT, INTERVAL_AT, self.interval_ns, index)
+        if n != len(bars):
+            bars = bars[index[:n]]
+            floats, ints = as_columns(bars)
+        values = np.empty((n, len(self.names)), np.float64)
+        if n == 0:
+            return FeatureRows(self.interval_ns, self.names, bars, values)
+        if symbols > len(self._states[0] if self._states else ()):
+            self._states = [grown(state, symbols) for state in self._states]
+        for start in range(0, n, CHUNK):
+            size = min(CHUNK, n - start)
+            code = self._code[:size]
+            load_columns(floats, ints, start, size, AT, self._b, code)
+            for kernel, numbers, state, out in zip(self._kernels, self._numbers, self._states, self._outs, strict=True):
+                kernel(code, self._b, numbers, state, out)
+            store_values(self._out, self._columns, size, values, start)
+        return FeatureRows(self.interval_ns, self.names, bars, values)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"names": self.names, "states": [state.copy() for state in self._states]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        if tuple(state["names"]) != self.names:
+            raise ValueError(f"the snapshot holds the features {state['names']}, this operator has {self.names}")
+        self._states = [np.array(each, np.float64) for each in state["states"]]
+
+
+class Features:
+    """Operator: adds a `FeatureRows` per timeframe to every frame, in the order of the requests; a timeframe without bars is empty."""
+
+    name = "features"
+
+    def __init__(self, requests: Mapping[int, Sequence[str]]) -> None:
+        self._sets = [FeatureSet(interval_ns, texts) for interval_ns, texts in requests.items()]
+
+    @property
+    def names(self) -> dict[int, tuple[str, ...]]:
+        """interval in ns → the columns that come out."""
+        return {each.interval_ns: each.names for each in self._sets}
+
+    def step(self, frame: Frame) -> Frame:
+        bars = frame.rows(BARS)
+        return frame.with_features(*(each.step(bars, len(frame.symbols)) for each in self._sets))
+
+    def snapshot(self) -> dict[int, Any]:
+        return {each.interval_ns: each.snapshot() for each in self._sets}
+
+    def restore(self, state: dict[int, Any]) -> None:
+        if list(state) != [each.interval_ns for each in self._sets]:
+            raise ValueError(f"the snapshot holds the timeframes {list(state)}, this operator has {list(self.names)}")
+        for each in self._sets:
+            each.restore(state[each.interval_ns])
+
+
+def compute_features(bars: Rows, symbols: Sequence[str], interval_ns: int, names: Sequence[str]) -> FeatureRows:
+    """The features of a table of bars, exactly as the pipeline computes them; bars of other kinds and intervals are passed over."""
+    return FeatureSet(interval_ns, names).step(bars, len(symbols))
+
+
+def default_features() -> tuple[str, ...]:
+    """Every feature with its default parameters, every output."""
+    return tuple(column for found in FEATURES.values() for column in found.columns())
+
+
+def kernels() -> list[tuple[str, Callable[[], None]]]:
+    """What there is to compile: labels, and calls that compile (or load from the cache) by running on one bar."""
+    first: dict[Any, Feature] = {}
+    for found in FEATURES.values():
+        first.setdefault(found.kernel, found)
+    return [(f"features: {found.name}", _Warm(found)) for found in first.values()]
+
+
+class _Warm:
+    """Runs one feature over one bar; picklable, so that other processes can do it."""
+
+    def __init__(self, found: Feature) -> None:
+        self.text = found.columns()[0]
+
+    def __call__(self) -> None:
+        bars = BARS.empty(1)
+        bars["interval_ns"] = 1
+        for price in ("open", "high", "low", "close"):
+            bars[price] = 1.0
+        FeatureSet(1, (self.text,)).step(bars, 1)
+
+
+def warm_kernels(progress: Callable[[str, int, int], None] | None = None) -> None:
+    """Compile every kernel in this process; `progress(label, done, total)` after each."""
+    todo = kernels()
+    for done, (label, compile_one) in enumerate(todo, 1):
+        compile_one()
+        if progress is not None:
+            progress(label, done, len(todo))
+
+
+__all__ = ["FeatureSet", "Features", "compute_features", "default_features", "kernels", "warm_kernels"]
