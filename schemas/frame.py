@@ -66,7 +66,5 @@ _empties: dict[str, Any] = {}
 
 def _empty(spec: TableSpec) -> Rows:
     if spec.name not in _empties:
-        rows = spec.empty(0)
-        rows.flags.writeable = False
-        _empties[spec.name] = rows
+        _empties[spec.name] = spec.empty(0)
     return _empties[spec.name]

@@ -54,8 +54,8 @@ def opened(path: str, container: str) -> Iterator[IO[bytes]]:
     """The text of a file as bytes, unpacked."""
     with reading(path):
         if container == "gzip":
-            with gzip.open(path, "rb") as packed:
-                yield packed  # type: ignore[misc]
+            with gzip.open(path, "rb") as packed, io.BufferedReader(packed, 1 << 20) as lines:  # type: ignore[arg-type]
+                yield lines
         elif container == "zip":
             with zipfile.ZipFile(path) as archive:
                 members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX")]

@@ -17,7 +17,7 @@ from schemas.errors import UserError
 from schemas.frame import Frame
 from schemas.tables import Rows
 from sources.containers import reading
-from sources.merge import Piece, Stream, merged
+from sources.merge import Piece, Stream, joined, merged, opaque
 from sources.paths import files_of
 from sources.recordings import Recording, recordings_of
 
@@ -140,7 +140,7 @@ def cut(pieces: Iterator[Piece], symbols: tuple[str, ...], batch_rows: int, skip
                 if end > at:
                     held.setdefault(kind, []).append(rows[at:end])
                     taken[kind] = rows, end
-            ready = {k: v[0] if len(v) == 1 else np.concatenate(v) for k, v in held.items()}
+            ready = {k: joined(v) for k, v in held.items()}
             frontier_ns, any_rows = _frontier(frontier_ns, any_rows, ready), True
             yield Frame(origin, number, frontier_ns, symbols, ready)
             start, number, held = start + batch_rows, number + 1, {}
@@ -148,7 +148,7 @@ def cut(pieces: Iterator[Piece], symbols: tuple[str, ...], batch_rows: int, skip
             if at < len(rows):
                 held.setdefault(kind, []).append(rows[at:])
     if held:
-        ready = {k: v[0] if len(v) == 1 else np.concatenate(v) for k, v in held.items()}
+        ready = {k: joined(v) for k, v in held.items()}
         yield Frame(origin, number, _frontier(frontier_ns, any_rows, ready), symbols, ready)
 
 
@@ -198,7 +198,7 @@ def _inside(rows: Rows, ts_from: int | None, ts_to: int | None) -> Rows:
         keep &= ts >= ts_from
     if ts_to is not None:
         keep &= ts < ts_to
-    return rows if keep.all() else rows[keep]
+    return rows if keep.all() else opaque(rows)[keep].view(rows.dtype)
 
 
 def _disjoint(recordings: Sequence[Recording]) -> list[Recording]:

@@ -1,4 +1,4 @@
-"""Bars made the slow and obvious way, from the module documentation of `operators.market.bars`: what the tests compare with."""
+"""Bars made the slow and obvious way, from the documentation of `operators.market.bars`: what the tests compare with."""
 
 from collections import defaultdict
 from typing import Any
@@ -16,18 +16,16 @@ class SlowBars:
     """Trades, quotes and beats (no recorded bars): one dictionary per open bar, no shortcut."""
 
     def __init__(self, config: BarsConfig) -> None:
-        self.kinds = [
-            (kind, length)
-            for kind, lengths in enumerate((config.intervals_ns, config.tick_bars, config.volume_bars, config.dollar_bars))
-            for length in sorted(lengths)
-        ]
+        groups = (config.intervals_ns, config.tick_bars, config.volume_bars, config.dollar_bars)
+        self.kinds = [(kind, length) for kind, lengths in enumerate(groups) for length in sorted(lengths)]
         self.bars: list[dict[str, Any]] = []
         self.late: list[dict[str, Any]] = []
         self.open: dict[tuple[int, int], dict[str, Any]] = {}
         self.ended: dict[tuple[int, int], int] = {}
         self.frontier: dict[int, int] = {}
         self.traded: set[int] = set()
-        self.quote: dict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(("bid", "ask", "bid_size", "ask_size"), NAN))
+        names = ("bid", "ask", "bid_size", "ask_size")
+        self.quote: dict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(names, NAN))
 
     def feed(self, tape: Tape) -> "SlowBars":
         merged = [(int(row["seq"]), name, row) for name, rows in tape.items() for row in rows]
@@ -76,8 +74,8 @@ class SlowBars:
         ts, frontier = int(row["ts_event_ns"]), self.frontier.get(symbol)
         late = frontier is not None and any(kind == 0 and ts // n < frontier // n for kind, n in self.kinds)
         if late:
-            self.late.append({"seq": row["seq"], "symbol": symbol, "ts_event_ns": ts, "frontier_ns": frontier, "price": price,
-                              "size": size})
+            self.late.append({"seq": row["seq"], "symbol": symbol, "ts_event_ns": ts, "frontier_ns": frontier,
+                              "price": price, "size": size})
         return late
 
     def passed(self, symbol: int, row: Any) -> None:
@@ -98,9 +96,9 @@ class SlowBars:
         ts, seq = int(row["ts_event_ns"]), int(row["seq"])
         start = ts - ts % length if kind == 0 else ts
         bar = self.open.setdefault((symbol, at), {
-            "symbol": symbol, "bar_kind": kind, "interval_ns": length if kind < 2 else round(length * 1e8), "ts_open_ns": start,
-            "ts_close_ns": start + length if kind == 0 else 0, "open": price, "high": price, "low": price, "volume": 0.0,
-            "notional": 0.0, "trades": 0, "buy_volume": 0.0, "first_seq": seq, "ts_first_ns": ts,
+            "symbol": symbol, "bar_kind": kind, "interval_ns": length if kind < 2 else round(length * 1e8),
+            "ts_open_ns": start, "ts_close_ns": start + length if kind == 0 else 0,
+            "open": price, "high": price, "low": price, "volume": 0.0, "notional": 0.0, "trades": 0, "buy_volume": 0.0, "first_seq": seq, "ts_first_ns": ts,
             "gap": (start - self.ended[symbol, at]) // length if (symbol, at) in self.ended else 0,
         })
         bar.update(high=max(bar["high"], price), low=min(bar["low"], price), close=price, volume=bar["volume"] + size,

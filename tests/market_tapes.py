@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def frames(tape: Tape, symbols: int, cuts: Iterable[int] = ()) -> list[Frame]:
     names = tuple(f"S{k}" for k in range(symbols))
     edges = [-1, *sorted(cuts), np.iinfo(np.int64).max]
     out = []
-    for number, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (low, high) in enumerate(pairwise(edges)):
         part = {name: rows[(rows["seq"] >= low) & (rows["seq"] < high)] for name, rows in tape.items()}
         out.append(Frame("test", number, 0, names, {name: rows for name, rows in part.items() if len(rows)}))
     return out
@@ -84,8 +85,8 @@ def same(left: Rows, right: Rows) -> bool:
 def random_tape(seed: int, n: int, symbols: int, tables: Iterable[str], late: float = 0.05, bad: bool = False) -> Tape:
     """A tape of about `n` rows: bursts, silences, ties, rows out of order, and, if asked for, rows that are wrong."""
     random = np.random.default_rng(seed)
-    steps = random.choice([0, 1, SECOND // 3, SECOND, 7 * SECOND, 61 * SECOND, 400 * SECOND], n, p=[.2, .1, .3, .2, .1, .08, .02])
-    ts = 1_600_000_000 * SECOND + np.cumsum(steps)
+    steps = [0, 1, SECOND // 3, SECOND, 7 * SECOND, 61 * SECOND, 400 * SECOND]
+    ts = 1_600_000_000 * SECOND + np.cumsum(random.choice(steps, n, p=[0.2, 0.1, 0.3, 0.2, 0.1, 0.08, 0.02]))
     if late:
         ts -= np.where(random.random(n) < late, random.integers(0, 200 * SECOND, n), 0)
     which = random.integers(0, len(names := sorted(tables)), n)

@@ -4,14 +4,14 @@ Kept to the unit after any sequence of fills: capital = cash + cost of positions
 carries a book through zero (the venue sees to it), so it either opens or closes.
 """
 
-from numba import njit
+from operators.compiled import inner
 
 from operators.desk.state import FILL_N, LEDGER_N, POSITION_N, Desk, Out
 from schemas.money import mul_div, mul_units
 from schemas.tables_desk import CASH, FEES, POSITION, REALISED
 
 
-@njit(cache=True, nogil=True)
+@inner
 def book(out: Out, desk: Desk, ts: int, seq: int, symbol: int, strategy: int, debit: int, credit: int, amount: int,
          fill_no: int) -> None:
     """One entry; a negative amount is booked the other way round, a zero one not at all."""
@@ -32,7 +32,7 @@ def book(out: Out, desk: Desk, ts: int, seq: int, symbol: int, strategy: int, de
     row.fill_no = fill_no
 
 
-@njit(cache=True, nogil=True)
+@inner
 def revalue(desk: Desk, symbol: int) -> None:
     """Equity and exposure after the last price or the net position of a symbol changed; then the drawdown's peak."""
     account = desk.account[0]
@@ -46,7 +46,7 @@ def revalue(desk: Desk, symbol: int) -> None:
         account.halt_below = account.peak - mul_units(account.peak, desk.policy[0].drawdown_halt)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def write_position(desk: Desk, out: Out, ts: int, seq: int, symbol: int, strategy: int) -> None:
     """The state of a book as a row of `positions`."""
     account = desk.account[0]
@@ -71,7 +71,7 @@ def write_position(desk: Desk, out: Out, ts: int, seq: int, symbol: int, strateg
     row.fees = b.fees
 
 
-@njit(cache=True, nogil=True)
+@inner
 def heat_of(quantity: int, cost: int, stop: int) -> int:
     """What a position loses if its stop is hit; without a stop, all that was paid for it."""
     if quantity == 0:
@@ -82,7 +82,22 @@ def heat_of(quantity: int, cost: int, stop: int) -> int:
     return max(cost - at_stop, 0)
 
 
-@njit(cache=True, nogil=True)
+@inner
+def release(desk: Desk, slot: int, quantity: int) -> None:
+    """Free the share of an entry's reservation that `quantity` of it stood for; 0 frees what is left."""
+    account = desk.account[0]
+    o = desk.orders[slot]
+    left = o.quantity - o.filled
+    whole = quantity == 0 or quantity >= left
+    notional = o.reserved if whole else mul_div(o.reserved, quantity, left)
+    heat = o.reserved_heat if whole else mul_div(o.reserved_heat, quantity, left)
+    o.reserved -= notional
+    o.reserved_heat -= heat
+    account.pending_notional -= notional
+    account.pending_heat -= heat
+
+
+@inner
 def book_fill(desk: Desk, out: Out, slot: int, quantity: int, price: int, reference: int, maker: int, ts: int, seq: int) -> None:
     """Book one execution of the order in `slot`: quantity > 0 in base units, at `price`."""
     account = desk.account[0]
@@ -120,6 +135,7 @@ def book_fill(desk: Desk, out: Out, slot: int, quantity: int, price: int, refere
     account.equity -= side * notional + fee
     account.realised += realised
     account.fees += fee
+    release(desk, slot, quantity)
     o.filled += quantity
     revalue(desk, symbol)
     if not o.reduce_only:

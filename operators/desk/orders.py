@@ -5,13 +5,17 @@ Every state that an order comes into is a row.
 """
 
 import numpy as np
-from numba import njit
+from operators.compiled import inner
 
+from operators.desk.ledger import release
 from operators.desk.state import ORDER_N, Desk, Out
 from schemas.ids import fold
 from schemas.tables_desk import (
-    ACCEPTED, CANCELLED, EXPIRED, FILLED, NEW, PARTIALLY_FILLED, REJECTED_ORDER, STOP, TAKE_PROFIT, TRAILING_STOP, TRIGGERED,
+    ACCEPTED, CANCELLED, EXPIRED, FILLED, LIMIT, NEW, PARTIALLY_FILLED, REJECTED_ORDER, STOP, STOP_LIMIT, TAKE_PROFIT, TRAILING_STOP, TRIGGERED,
 )
+
+FAR = 2**62
+"""Beyond every price."""
 
 LIFE_CYCLE: dict[int, tuple[int, ...]] = {
     NEW: (ACCEPTED, TRIGGERED, PARTIALLY_FILLED, FILLED, CANCELLED, REJECTED_ORDER, EXPIRED),
@@ -26,7 +30,7 @@ LIFE_CYCLE: dict[int, tuple[int, ...]] = {
 """From each state, the states that may follow; a state with none is final."""
 
 
-@njit(cache=True, nogil=True)
+@inner
 def write_order(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) -> None:
     """Bring the order into `state` and write the row that says so."""
     account = desk.account[0]
@@ -53,7 +57,7 @@ def write_order(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) 
     row.ts_active_ns = o.ts_active_ns
 
 
-@njit(cache=True, nogil=True)
+@inner
 def free_slot(desk: Desk) -> int:
     """A free slot, or -1 where the table is full."""
     for k in range(len(desk.orders)):
@@ -62,7 +66,7 @@ def free_slot(desk: Desk) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def link(desk: Desk, slot: int) -> None:
     """Put the order at the end of its symbol's queue."""
     o = desk.orders[slot]
@@ -73,10 +77,11 @@ def link(desk: Desk, slot: int) -> None:
     else:
         s.head = slot
     s.tail = slot
+    s.act_below = FAR
     desk.account[0].open_orders += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def place(desk: Desk, out: Out, slot: int, strategy: int, symbol: int, order_id: int, parent_id: int, order_type: int, side: int,
           cause: int, quantity: int, ts: int, seq: int, ts_active: int, reduce_only: int) -> None:
     """Fill a free slot with a new order, queue it and write its first row. Prices and bracket are set by the caller before."""
@@ -98,7 +103,7 @@ def place(desk: Desk, out: Out, slot: int, strategy: int, symbol: int, order_id:
     write_order(desk, out, slot, NEW, ts, seq)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def clear_slot(desk: Desk, slot: int) -> None:
     """Reset the prices and bracket of a slot before it is placed."""
     o = desk.orders[slot]
@@ -109,9 +114,11 @@ def clear_slot(desk: Desk, slot: int) -> None:
     o.bracket_target = 0
     o.bracket_trail = 0
     o.is_bracket = 0
+    o.reserved = 0
+    o.reserved_heat = 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def finish(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) -> None:
     """A final state: write it and forget what was pending; the slot is freed by `sweep`."""
     o = desk.orders[slot]
@@ -121,22 +128,26 @@ def finish(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) -> No
         desk.account[0].pending -= 1
     if b.exit_pending == slot:
         b.exit_pending = -1
+    release(desk, slot, 0)
     write_order(desk, out, slot, state, ts, seq)
     o.used = 2
 
 
-@njit(cache=True, nogil=True)
+@inner
 def sweep(desk: Desk, symbol: int) -> None:
-    """Unlink the finished orders of a symbol and free their slots."""
+    """Unlink the finished orders of a symbol, free their slots, and say between which prices the others sleep."""
+    orders = desk.orders
     s = desk.symbols[symbol]
     before = -1
+    below = 0
+    above = FAR
     k = s.head
     while k >= 0:
-        o = desk.orders[k]
+        o = orders[k]
         following = o.next
         if o.used == 2:
             if before >= 0:
-                desk.orders[before].next = following
+                orders[before].next = following
             else:
                 s.head = following
             if s.tail == k:
@@ -145,10 +156,24 @@ def sweep(desk: Desk, symbol: int) -> None:
             desk.account[0].open_orders -= 1
         else:
             before = k
+            stop = o.stop_price
+            if o.state == NEW or (stop == 0 and o.order_type != LIMIT and o.order_type != TAKE_PROFIT and o.order_type != STOP_LIMIT):
+                below = FAR
+            elif (o.side < 0) == (stop > 0):
+                below = max(below, stop if stop > 0 else o.limit_price)
+            else:
+                above = min(above, stop if stop > 0 else o.limit_price)
+            if o.order_type == TRAILING_STOP and stop > 0:
+                if o.side < 0:
+                    above = min(above, stop + o.trail)
+                else:
+                    below = max(below, stop - o.trail)
         k = following
+    s.act_below = below
+    s.act_above = above
 
 
-@njit(cache=True, nogil=True)
+@inner
 def cancel_exits(desk: Desk, out: Out, strategy: int, symbol: int, ts: int, seq: int) -> None:
     """One cancels the other: a flat book has no exits left."""
     k = desk.symbols[symbol].head
@@ -159,7 +184,7 @@ def cancel_exits(desk: Desk, out: Out, strategy: int, symbol: int, ts: int, seq:
         k = o.next
 
 
-@njit(cache=True, nogil=True)
+@inner
 def place_bracket(desk: Desk, out: Out, entry: int, ts: int, seq: int) -> None:
     """Stop, target and trailing stop of a filled entry: each reduces whatever the position then is."""
     e = desk.orders[entry]
@@ -189,7 +214,7 @@ def place_bracket(desk: Desk, out: Out, entry: int, ts: int, seq: int) -> None:
               e.quantity, ts, seq, ts, 1)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def bracket_id(order_id: int, kind: int) -> int:
     """The id of a bracket's exit, from its entry's."""
     return fold(order_id, np.uint64(kind + 1))

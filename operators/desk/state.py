@@ -23,20 +23,21 @@ ACCOUNT = np.dtype([
     ("id", "u8"),
     *((name, "i8") for name in (
         "trading_state", "cash", "equity", "exposure", "heat", "peak", "halt_below", "realised", "fees", "funding",
-        "day_start_equity", "week_start_equity", "entries_today", "positions", "pending", "open_orders",
+        "day_start_equity", "week_start_equity", "entries_today", "positions", "pending", "pending_notional", "pending_heat", "open_orders",
         "next_sample_ns", "next_day_ns", "next_week_ns", "next_time_ns",
-        "decision_no", "event_no", "fill_no", "entry_no", "position_no", "frontier_ns",
+        "decision_no", "event_no", "fill_no", "entry_no", "position_no", "flatten_due",
     )),
 ])
 SYMBOL = np.dtype([
     *((name, "i8") for name in (
         "last", "ts_last_ns", "net", "value", "head", "tail", "ticks", "bid", "ask", "bar_interval_ns", "cooldown_until_ns",
+        "act_below", "act_above",
     )),
     ("var_rate", "f8"),
     ("bar_close", "f8"),
     ("bar_ts_ns", "i8"),
 ])
-"""ticks: 0 no tick seen, 1 trades, 2 quotes only. var_rate: EWMA of squared log returns per second."""
+"""act_below, act_above: between these prices no open order does anything. ticks: 0 no tick seen, 1 trades, 2 quotes only. var_rate: EWMA of squared log returns per second."""
 BOOK = _ints(
     "quantity", "cost", "stop", "target", "risk", "realised", "fees", "trip_pnl", "ts_entry_ns", "entry_pending", "exit_pending",
 )
@@ -45,7 +46,7 @@ ORDER = np.dtype([
     *((name, "i8") for name in (
         "used", "next", "strategy", "symbol", "order_type", "state", "side", "cause", "quantity", "filled", "limit_price",
         "stop_price", "trail", "ts_active_ns", "seq_placed", "reduce_only", "bracket_stop", "bracket_target", "bracket_trail",
-        "is_bracket",
+        "is_bracket", "reserved", "reserved_heat",
     )),
 ])
 ORDERS_BOUND = 2048

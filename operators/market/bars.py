@@ -1,14 +1,17 @@
-"""`Bars`: clean trades, quotes and recorded bars become closed bars: time bars of several intervals, tick, volume, dollar bars.
+"""`Bars`: clean trades, quotes and recorded bars become closed bars: of several intervals of time, of ticks, volume, dollars.
 
 A bar is written once, when a row or a beat shows that it is over, and carries that row's time and tape position; empty
 intervals are counted in `gap`, never filled; rows that come after their bar has closed go to `late`; the end of the
 input closes nothing. Time bars start at multiples of their interval since 1970 UTC; a trade on the boundary belongs to
-the next bar. Bars come in the order of the row that caused them, then symbol, kind and length; the tables must each be in the
-order of `seq`, and are read merged by it.
+the next bar. Bars come in the order of the row that caused them, then symbol, kind and length; the tables must each be
+in the order of `seq`, and are read merged by it.
 
 Recorded bars pass through at their own interval and aggregate into the configured intervals that are multiples of it;
-for other intervals a recording gives no bars (`check_recorded` says so beforehand). Where a symbol shows trades or recorded
-bars, quotes only set the bid and ask of its bars; where it shows quotes alone, bars are made of the mid-price.
+for other intervals a recording gives no bars (`check_recorded` says so beforehand). A recorded bar that overlaps trades
+already read, or comes again, is late, and so is a trade that a recorded bar covers. A longer bar closes when the
+recorded bar that completes it arrives, or any that opens after it; quotes and beats close it one recording later.
+Where a symbol shows trades or recorded bars, quotes only set the bid and ask of its bars; where it shows quotes alone,
+bars are made of the mid-price. A tick, volume or dollar bar ends with the trade that fills it, at that trade's time.
 """
 
 from dataclasses import dataclass
@@ -47,7 +50,7 @@ class BarsConfig:
 
     def __post_init__(self) -> None:
         groups: tuple[tuple[str, tuple[Any, ...], float, float, str], ...] = (
-            ("intervals_ns", self.intervals_ns, SECOND_NS, DAY_NS, "a whole number of ns from 1e9 (1 s) to 8.64e13 (1 day)"),
+            ("intervals_ns", self.intervals_ns, SECOND_NS, DAY_NS, "a whole number of ns, 1e9 (1 s) to 8.64e13 (1 day)"),
             ("tick_bars", self.tick_bars, 1, 10**9, "a whole number of trades from 1 to 1e9"),
             ("volume_bars", self.volume_bars, 1e-8, AMOUNT_MAX, "base units from 1e-8 to 9e10"),
             ("dollar_bars", self.dollar_bars, 1e-8, AMOUNT_MAX, "quote units from 1e-8 to 9e10"),
@@ -72,11 +75,11 @@ def check_recorded(config: BarsConfig, recorded_ns: int) -> None:
     for interval_ns in config.intervals_ns:
         if interval_ns % recorded_ns:
             raise UserError(
-                f"bars of {interval_ns / SECOND_NS:g} s cannot be made from recorded bars of {recorded_ns / SECOND_NS:g} s; "
-                f"choose a multiple of {recorded_ns / SECOND_NS:g} s or replay trades"
+                f"bars of {interval_ns / SECOND_NS:g} s cannot be made from recorded bars of "
+                f"{recorded_ns / SECOND_NS:g} s; choose a multiple of {recorded_ns / SECOND_NS:g} s or replay trades"
             )
     if config.tick_bars or config.volume_bars or config.dollar_bars:
-        raise UserError("tick, volume and dollar bars cannot be made from recorded bars; replay trades or leave them out")
+        raise UserError("tick, volume and dollar bars cannot be made from recorded bars; replay trades or omit them")
 
 
 class Bars:
@@ -118,7 +121,7 @@ class Bars:
             if status == kernel.DONE:
                 break
             if status == kernel.BAD_SYMBOL:
-                raise IndexError(f"frame {frame.number} of {frame.origin}: a row's symbol is not in the frame's symbols")
+                raise IndexError(f"frame {frame.number} of {frame.origin}: a row's symbol is not among its symbols")
             if status == kernel.LATE_FULL:
                 self._late = grown(self._late, 2 * len(self._late), np.zeros((), LATE.dtype)[()])
             else:
@@ -133,7 +136,7 @@ class Bars:
         return frame.with_tables(**tables) if tables else frame
 
     def open_bars(self) -> Rows:
-        """The unfinished bars, as records of `bars_kernel.SLOT` [symbols, kinds of bar]; `open_now` tells which are real."""
+        """The unfinished bars, `bars_kernel.SLOT` records [symbols, kinds of bar]; `open_now` tells which are real."""
         return self._slots.copy()
 
     def snapshot(self) -> dict[str, Rows]:

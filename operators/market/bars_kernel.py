@@ -1,8 +1,9 @@
 """The compiled loops behind `Bars`: one pass over trades, quotes, recorded bars and beats, merged by `seq`.
 
 A bar that closed never reopens: once a row or a beat has shown that the shortest interval of its symbol is over, an
-older row is late. State is two record arrays, `head` (one a symbol) and `slots` (symbol × kind of bar); a loop that runs
-out of room for output returns where it stands, and continues from there.
+older row is late. State is two record arrays, `head` (one a symbol) and `slots` (symbol × kind of bar); a loop that
+runs out of room for output returns where it stands, and continues from there. One file, because the compiler's cache
+does not see changes in functions that are called across files.
 """
 
 from typing import Any
@@ -269,10 +270,10 @@ def _is_late(r: Any, h: Any, slots: Any, lengths: Any, n_time: int) -> bool:
     """Whether a recorded bar overlaps trades, repeats a recorded bar, or belongs to a bar that closed."""
     length = r.interval_ns
     if h.recorded_ns > 0 and length > h.recorded_ns:
+        late = False
         for k in range(n_time):
-            if lengths[k] == length and r.ts_close_ns <= slots[r.symbol, k].ts_closed_ns:
-                return True
-        return False
+            late = late or (lengths[k] == length and r.ts_close_ns <= slots[r.symbol, k].ts_closed_ns)
+        return late
     if r.ts_close_ns <= h.recorded_until_ns or r.ts_open_ns <= h.trade_last_ns:
         return True
     for k in range(n_time):
@@ -317,7 +318,7 @@ def _pass(r: Any, h: Any, ts_closed: int, out: Rows, n: int) -> int:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _recorded(r: Any, cursor: Any, head: Any, slots: Any, lengths: Any, n_time: int, out: Rows, late: Rows) -> None:
-    """Read one recorded bar; there is room for what it may write. The shortest recording of a symbol aggregates upward."""
+    """Read one recorded bar; there is room for what it may write. A symbol's shortest recording aggregates upward."""
     symbol, ts, seq, length = r.symbol, r.ts_event_ns, r.seq, max(1, r.interval_ns)
     h = head[symbol]
     if r.interval_ns < 1 or _is_late(r, h, slots, lengths, n_time):
@@ -333,10 +334,10 @@ def _recorded(r: Any, cursor: Any, head: Any, slots: Any, lengths: Any, n_time: 
             n = _pass(r, h, ts_closed, out, n)
             passed = True
         fed = shortest and lengths[k] > length and lengths[k] % length == 0
-        if b.open_now == 1 and b.ts_close_ns <= (r.ts_open_ns if fed else ts):
-            if not (lengths[k] == length and not shortest):
-                n = _emit(out, n, b, h, ts, seq, symbol, TIME, lengths[k])
-                b.ts_closed_ns = b.ts_close_ns
+        over = b.open_now == 1 and b.ts_close_ns <= (r.ts_open_ns if fed else ts)
+        if over and (shortest or lengths[k] != length):
+            n = _emit(out, n, b, h, ts, seq, symbol, TIME, lengths[k])
+            b.ts_closed_ns = b.ts_close_ns
         if h.traded == 0:
             b.open_now = 0  # a bar made of quotes, which recorded bars replace
         if lengths[k] == length:
@@ -382,7 +383,7 @@ def run(
     trades: Rows, recorded: Rows, quotes: Rows, beats: Rows, cursor: Any, head: Any, slots: Any, kinds: Any,
     lengths: Any, limits: Any, n_time: int, out: Rows, late: Rows,
 ) -> int:
-    """Read the four tables from the cursor on, in the order of `seq`; DONE, or why it stopped before the row at the cursor.
+    """Read the four tables from the cursor on, in the order of `seq`; DONE, or why it stopped at the cursor.
 
     head: HEAD [symbols]. slots: SLOT [symbols, kinds of bar], the time bars first. kinds, lengths (`interval_ns`) and
     limits (what fills the bar) of the slots. On equal `seq`: trade, recorded bar, quote, beat.
@@ -397,7 +398,7 @@ def run(
             bound = min(at_recorded, min(at_quote, at_beat))
             status = _trades(trades, cursor, bound, head, slots, kinds, lengths, limits, n_time, out, late)
             if status != DONE:
-                return status
+                return int(status)
         if i == len(recorded) and j == len(quotes) and k == len(beats):
             return DONE
         is_recorded = i < len(recorded) and at_recorded <= at_quote and at_recorded <= at_beat

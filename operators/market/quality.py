@@ -1,14 +1,15 @@
 """`Quality`: drops the trades, quotes and recorded bars that cannot be true, each into `rejected` with its reason.
 
 Rows in are rows out plus rows rejected, always, and a table in which nothing was dropped is passed on itself, uncopied.
-The reason is the first that holds: suspicious; not finite; not positive (a quote may lack one side: zero; both: empty; a
-recorded bar may lack volume); crossed, inconsistent; duplicate; out of order; outlier. Equal prints without an id are
+The reason is the first that holds: suspicious; not finite; not positive (a quote may lack one side: zero; both: empty;
+a recorded bar may lack volume); crossed, inconsistent; duplicate; out of order; outlier. Equal prints without an id are
 genuine. A row is judged by the rows before it on its own table and symbol, so a genuine jump costs its first prints:
 the `outlier_confirm`-th near the new price is believed.
 
 The outlier band is an exponentially weighted mean of the price, plus and minus (as ratios) the larger of a least move
 and a number of mean absolute deviations, fed by accepted prices alone with bounded steps, as in robust exponential
-smoothing (Gelper, Fried, Croux, "Robust forecasting with exponential and Holt-Winters smoothing", J. Forecasting 29, 2010).
+smoothing (Gelper, Fried, Croux, "Robust forecasting with exponential and Holt-Winters smoothing", J. Forecasting 29,
+2010).
 """
 
 from dataclasses import dataclass
@@ -29,14 +30,15 @@ WINDOW_MAX = 1 << 20
 class QualityConfig:
     """What is believed.
 
-    duplicate_ids: trade ids remembered a symbol, at least this many (rounded up to a power of two, at most twice that).
-    out_of_order_ns: how far a row may lie before the latest of its symbol. outlier_confirm: the how-manieth outlier in a
-    row near the one before is believed. outlier_move_min: trades and quotes that differ from the level by less than this
-    share are never outliers; bar_move_min: likewise closes of recorded bars, and their highs and lows beyond open and close.
-    outlier_deviations: width of the band in mean absolute deviations. score_rows: rows a symbol and table that `score` looks at.
+    duplicate_ids: trade ids remembered a symbol, at least this many (rounded up to a power of two).
+    out_of_order_ns: how far a row may lie before the latest of its symbol. outlier_confirm: so many outliers in a row,
+    each near the one before, are a new price: the last of them is believed. outlier_move_min: trades and quotes that
+    differ from the level by less than this share are never outliers; bar_move_min: likewise open and close of recorded
+    bars, and their high and low beyond these. outlier_deviations: width of the band in mean absolute deviations.
+    score_rows: rows a symbol and table that `score` looks at.
     """
 
-    duplicate_ids: int = 2048
+    duplicate_ids: int = 1024
     out_of_order_ns: int = 0
     outlier_confirm: int = 3
     outlier_move_min: float = 0.1
@@ -75,10 +77,11 @@ class Quality:
         ticks = (c.out_of_order_ns, c.outlier_confirm, c.outlier_move_min, c.outlier_deviations, 1 / 8, 1 / 64)
         bars = (c.out_of_order_ns, c.outlier_confirm, c.bar_move_min, c.outlier_deviations, 1 / 2, 1 / 64)
         self._rules = [np.array([rules], kernel.RULES) for rules in (ticks, ticks, bars)]
-        self._places = 2 * (1 << (c.duplicate_ids - 1).bit_length())
+        ids = 1 << (c.duplicate_ids - 1).bit_length()
         self._judges: list[Rows] = [np.empty(0, kernel.JUDGE) for _ in self._SPECS]
         self._lost: list[Rows] = [np.empty((0, c.score_rows), np.int64) for _ in self._SPECS]
-        self._ids: Rows = np.empty((0, 2, self._places), np.int64)
+        self._runs: Rows = np.empty((0, ids), np.int64)
+        self._sets: Rows = np.empty((0, 2, 2 * ids), np.int64)
         self._dropped = np.empty((256, 2), np.int64)
 
     def step(self, frame: Frame) -> Frame:
@@ -114,17 +117,20 @@ class Quality:
         return 1.0 - bad / read if read else float("nan")
 
     def snapshot(self) -> dict[str, Any]:
-        return {"judges": [j.copy() for j in self._judges], "lost": [x.copy() for x in self._lost], "ids": self._ids.copy()}
+        return {
+            "judges": [judges.copy() for judges in self._judges], "lost": [lost.copy() for lost in self._lost],
+            "runs": self._runs.copy(), "sets": self._sets.copy(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        if state["ids"].shape[2] != self._places or state["lost"][0].shape[1] != self.config.score_rows:
+        if state["runs"].shape[1] != self._runs.shape[1] or state["lost"][0].shape[1] != self.config.score_rows:
             raise UserError(
                 "the saved state of the quality step has other duplicate_ids or score_rows than the configuration; "
                 "restore with the configuration it was saved under"
             )
-        self._judges = [j.copy() for j in state["judges"]]
-        self._lost = [x.copy() for x in state["lost"]]
-        self._ids = state["ids"].copy()
+        self._judges = [judges.copy() for judges in state["judges"]]
+        self._lost = [lost.copy() for lost in state["lost"]]
+        self._runs, self._sets = state["runs"].copy(), state["sets"].copy()
 
     def _judge(self, k: int, frame: Frame, rows: Rows) -> int:
         """Run table `k` through its loop; the number of rows to drop, which `_dropped` names."""
@@ -136,14 +142,15 @@ class Quality:
         plain = rows if rows.flags.c_contiguous and rows.flags.writeable else rows.copy()
         judges, lost, rules = self._judges[k], self._lost[k], self._rules[k]
         if k == 0:
-            self._ids = grown(self._ids, n, NO_TRADE_ID)
-            found = kernel.trades(plain, judges, lost, self._ids, rules, self._dropped)
+            self._runs = grown(self._runs, n)
+            self._sets = grown(self._sets, n, NO_TRADE_ID)
+            found = kernel.trades(plain, judges, lost, self._runs, self._sets, rules, self._dropped)
         elif k == 1:
             found = kernel.quotes(plain, judges, lost, rules, self._dropped)
         else:
             found = kernel.recorded(plain, judges, lost, rules, self._dropped)
         if found == kernel.BAD_SYMBOL:
-            raise IndexError(f"frame {frame.number} of {frame.origin}: a row's symbol is not in the frame's symbols")
+            raise IndexError(f"frame {frame.number} of {frame.origin}: a row's symbol is not among its symbols")
         return int(found)
 
 

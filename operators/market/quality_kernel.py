@@ -1,7 +1,8 @@
 """The compiled loops behind `Quality`, one a table: each finds the rows to drop, and why.
 
 A row is judged by what came before it on its table and symbol alone. State is one record a symbol for each table, the
-ids of its last trades and the row numbers of its last dropped rows; nothing grows with the tape.
+ids of its last trades and the row numbers of its last dropped rows; nothing grows with the tape. One file, because the
+compiler's cache does not see changes in functions that are called across files.
 """
 
 from typing import Any
@@ -24,6 +25,7 @@ JUDGE = np.dtype([
     ("ts_last_ns", "i8"),  # highest event time of a row that passed
     ("key_last", "i8"),  # trades: highest id read; recorded bars: open time of the last that passed
     ("interval_last_ns", "i8"),  # recorded bars: length of the last that passed
+    ("ascended", "i8"),  # trades: ids that were above all before
     ("ids", "i8"),  # trades: ids in the newer of the two sets
     ("newer", "i8"),  # trades: which set that is
     ("level", "f8"),  # robust mean of the price, 0: none yet
@@ -32,7 +34,7 @@ JUDGE = np.dtype([
     ("far_level", "f8"),  # last outlier
     ("far_count", "i8"),  # outliers near each other without a good price between
 ])
-NEW_JUDGE = np.array((0, 0, NEVER, NEVER, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0), JUDGE)[()]
+NEW_JUDGE = np.array((0, 0, NEVER, NEVER, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0), JUDGE)[()]
 RULES = np.dtype([
     ("tolerance_ns", "i8"), ("confirm", "i8"), ("move_min", "f8"), ("deviations", "f8"), ("speed", "f8"),
     ("deviation_speed", "f8"),
@@ -41,13 +43,13 @@ RULES = np.dtype([
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _is_far(price: float, level: float, band: float) -> bool:
-    """Whether a price lies outside [level / (1 + x), level * (1 + x)], x = band / level, without logarithm or division."""
-    return price > level + band or price * (level + band) < level * level
+    """Whether a price lies outside [level / (1 + x), level * (1 + x)], x = band / level, without a division."""
+    return bool(price > level + band or price * (level + band) < level * level)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _settle(s: Any, price: float, spread: float, rules: Any) -> None:
-    """Let a good price move level and band: exponentially weighted mean and absolute deviation, fed by bounded steps only."""
+    """Let a good price move level and band: exponentially weighted mean and (bounded) absolute deviation."""
     s.far_count = 0
     s.level += rules.speed * (price - s.level)
     s.deviation += rules.deviation_speed * (min(spread, s.band) - s.deviation)
@@ -56,7 +58,7 @@ def _settle(s: Any, price: float, spread: float, rules: Any) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _surprise(s: Any, price: float, rules: Any) -> bool:
-    """Judge an outlier, or the first price: False drops it; the `confirm`-th in a row near the one before is the new level."""
+    """Judge an outlier, or a first price: False drops it; the `confirm`-th in a row near the last is the new level."""
     if s.level > 0.0:
         near = s.far_count > 0 and not _is_far(price, s.far_level, rules.move_min * s.far_level)
         s.far_count = s.far_count + 1 if near else 1
@@ -90,22 +92,35 @@ def _place(ids: Any, trade_id: int) -> int:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _is_repeated(s: Any, ids: Any, trade_id: int) -> bool:
-    """Whether an id is among the last; if not, remember it. Two sets take turns, so at least one set's worth is known.
+def _in_run(s: Any, run: Any, trade_id: int) -> bool:
+    """Whether an id is among the last ascending ones: a binary search, since the ring holds them in order."""
+    mask = len(run) - 1
+    low, high = max(0, s.ascended - len(run)), s.ascended
+    while low < high:
+        middle = (low + high) >> 1
+        if run[middle & mask] < trade_id:
+            low = middle + 1
+        else:
+            high = middle
+    return bool(low < s.ascended and run[low & mask] == trade_id)
 
-    An id above every one before cannot be a repetition: only others are looked up.
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _is_known(s: Any, run: Any, sets: Any, trade_id: int) -> bool:
+    """Whether an id, not above all before it, is among the last; if not, remember it.
+
+    Such ids are kept in two sets that take turns: when one is full the other is emptied, so one set's worth is known.
     """
-    if trade_id <= s.key_last:
-        older = ids[1 - s.newer]
-        if ids[s.newer][_place(ids[s.newer], trade_id)] == trade_id or older[_place(older, trade_id)] == trade_id:
-            return True
-    else:
-        s.key_last = trade_id
-    if s.ids == ids.shape[1] // 2:
+    newer, older = sets[s.newer], sets[1 - s.newer]
+    if newer[_place(newer, trade_id)] == trade_id or older[_place(older, trade_id)] == trade_id:
+        return True
+    if _in_run(s, run, trade_id):
+        return True
+    if s.ids == len(run):
         s.newer = 1 - s.newer
         s.ids = 0
-        ids[s.newer][:] = NO_TRADE_ID
-    newer = ids[s.newer]
+        older[:] = NO_TRADE_ID
+        newer = older
     newer[_place(newer, trade_id)] = trade_id
     s.ids += 1
     return False
@@ -122,12 +137,14 @@ def _drop(s: Any, lost: Any, at: int, reason: int, n: int, dropped: Any) -> int:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def trades(rows: Rows, judges: Rows, lost: Any, ids: Any, rules: Rows, dropped: Any) -> int:
+def trades(rows: Rows, judges: Rows, lost: Any, runs: Any, sets: Any, rules: Rows, dropped: Any) -> int:
     """The number of trades to drop; their places and reasons are in `dropped` [rows, 2]; BAD_SYMBOL for a wrong symbol.
 
-    judges: JUDGE [symbols]. lost: the last dropped row numbers [symbols, window]. ids: [symbols, 2, places].
+    judges: JUDGE [symbols]. lost: the last dropped row numbers [symbols, window]. runs: the last
+    ascending ids [symbols, ids]. sets: the last others [symbols, 2, 2 * ids].
     """
     rule = rules[0]
+    run_mask = runs.shape[1] - 1
     n = 0
     for at in range(len(rows)):
         r = rows[at]
@@ -141,12 +158,17 @@ def trades(rows: Rows, judges: Rows, lost: Any, ids: Any, rules: Rows, dropped: 
             reason = SUSPICIOUS
         elif not (price > 0.0 and size > 0.0 and price < np.inf and size < np.inf):
             reason = NOT_POSITIVE if np.isfinite(price) and np.isfinite(size) else NOT_FINITE
-        elif r.trade_id != NO_TRADE_ID and _is_repeated(s, ids[symbol], r.trade_id):
+        elif r.trade_id > s.key_last and r.trade_id != NO_TRADE_ID:  # above every id before: no repetition
+            s.key_last = r.trade_id
+            runs[symbol, s.ascended & run_mask] = r.trade_id
+            s.ascended += 1
+        elif r.trade_id != NO_TRADE_ID and _is_known(s, runs[symbol], sets[symbol], r.trade_id):
             reason = DUPLICATE
-        elif r.ts_event_ns + rule.tolerance_ns < s.ts_last_ns:
-            reason = OUT_OF_ORDER
-        elif not _judge_price(s, price, rule):
-            reason = OUTLIER
+        if reason == OK:
+            if r.ts_event_ns + rule.tolerance_ns < s.ts_last_ns:
+                reason = OUT_OF_ORDER
+            elif not _judge_price(s, price, rule):
+                reason = OUTLIER
         if reason == OK:
             s.ts_last_ns = max(s.ts_last_ns, r.ts_event_ns)
         else:
@@ -191,16 +213,22 @@ def quotes(rows: Rows, judges: Rows, lost: Any, rules: Rows, dropped: Any) -> in
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _judge_bar(s: Any, r: Any, rules: Any) -> bool:
-    """Whether the close is near enough to the bars before, and the high and low to the bar's own open and close."""
+    """Whether open and close are near enough to the bars before, and high and low to the bar's open and close."""
     low, high = min(r.open, r.close), max(r.open, r.close)
     share = max(rules.move_min, s.band / s.level if s.level > 0.0 else 0.0)
     spiked = r.high > high * (1.0 + share) or r.low * (1.0 + share) < low
     if s.level == 0.0:
-        return not spiked and _surprise(s, r.close, rules)
-    if spiked or _is_far(r.close, s.level, s.band):
-        return _surprise(s, r.close, rules)
+        return bool(not spiked and _surprise(s, r.close, rules))
+    if spiked or _is_far(r.close, s.level, s.band) or _is_far(r.open, s.level, s.band):
+        return bool(_surprise(s, r.close, rules))
     _settle(s, r.close, max(abs(r.close - s.level), r.high - r.low), rules)
     return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _is_timed(r: Any) -> bool:
+    """Whether a recorded bar spans its interval and was known no earlier than its close."""
+    return bool(r.interval_ns >= 1 and r.ts_close_ns == r.ts_open_ns + r.interval_ns and r.ts_event_ns >= r.ts_close_ns)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -221,9 +249,7 @@ def recorded(rows: Rows, judges: Rows, lost: Any, rules: Rows, dropped: Any) -> 
             reason = NOT_FINITE
         elif not (r.open > 0.0 and r.high > 0.0 and r.low > 0.0 and r.close > 0.0 and r.volume >= 0.0):
             reason = NOT_POSITIVE
-        elif r.high < max(r.open, r.close) or r.low > min(r.open, r.close):
-            reason = INCONSISTENT
-        elif r.interval_ns < 1 or r.ts_close_ns != r.ts_open_ns + r.interval_ns or r.ts_event_ns < r.ts_close_ns:
+        elif r.high < max(r.open, r.close) or r.low > min(r.open, r.close) or not _is_timed(r):
             reason = INCONSISTENT
         elif r.ts_open_ns == s.key_last and r.interval_ns == s.interval_last_ns:
             reason = DUPLICATE

@@ -1,8 +1,8 @@
-"""From rule trees to column operations: a `Program` evaluates the rules of all strategies of one timeframe over a batch.
+"""From rule trees to column operations: a `Program` evaluates the rules of a timeframe's strategies over a batch.
 
-Every node becomes one operation on whole columns, shared where strategies ask for the same thing. Values are exact IEEE
-doubles, so a batch of one and of 65,536 rows give the same bits. NaN is "unknown": a condition column is true only where
-the condition is known to hold (Kleene's three values), for which negations are pushed down to the comparisons.
+Every node becomes one operation on whole columns, shared where strategies ask for the same thing. Values are exact
+IEEE doubles, so a batch of one and of 65,536 rows give the same bits. NaN is "unknown": a condition column is true only
+where the condition is known to hold (Kleene's three values), for which negations are pushed down to the comparisons.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -75,8 +75,8 @@ _Operation = tuple[Any, int, int, int, int]
 class Program:
     """The compiled rules of the strategies of one timeframe, and the state of their nodes.
 
-    `condition_at[k]` and `level_at[k]` say in which rows of what `run` returns the clauses of strategy k are, -1 for none.
-    Registers 0 … numbers-1 are rows of the first array, the conditions follow in the second, then come the constants.
+    `condition_at[k]` and `level_at[k]` say in which rows of what `run` returns the clauses of strategy k are, -1: none.
+    Registers count the rows of the first array, then the conditions in the second, then the constants.
     """
 
     def __init__(self, specs: Sequence[StrategySpec]) -> None:
@@ -113,7 +113,7 @@ class Program:
     def run(
         self, features: Mapping[int, FeatureRows], symbols: npt.NDArray[np.int32], n_symbols: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """(numbers, rows) and (conditions, rows) of this batch; other timeframes may have rows where this one has none."""
+        """(numbers, rows) and (conditions, rows) of the batch; without rows of its own it still takes in others'."""
         self._states = [grown(s, n_symbols, np.nan if s.ndim == 2 else 0) for s in self._states]
         n = len(symbols)
         numbers = np.empty((self._numbers, n))
@@ -158,7 +158,7 @@ class Program:
         kernels.as_of(symbols, seqs, from_symbols, from_seqs, values, last, numbers, self._targets[ns])
 
     def _places_of(self, rows: FeatureRows, wanted: Mapping[str, int]) -> dict[str, int]:
-        """Column numbers of the feature names; PenstockError where the frame lacks one: that is a mistake of the wiring."""
+        """Column numbers of the features; PenstockError where the frame lacks one: a mistake of the wiring."""
         key = (rows.interval_ns, rows.names)
         if key not in self._places:
             found = {name: i for i, name in enumerate(rows.names)}

@@ -1,9 +1,9 @@
 """Strategies as YAML, both ways: `parse_strategy(to_yaml(spec), …) == spec`. Nothing here reads a file.
 
-A condition or value is a number, a line of text (see `text`), or a mapping: `{all: [a, b]}`, `{any: [a, b]}`, `{not: a}`,
-`{op: "<", left: a, right: b}` with any operator, `{lag: a, bars: n}`, `{min: [a, b]}`, `{max: [a, b]}`, `{abs: a}`,
-`{feature: "rsi(14)", timeframe: 1h}`. A clause is given once where the strategy trades one side, or as `{long: …, short: …}`;
-a stop, target or trail that is given once holds for both.
+A condition or value is a number, a line of text (see `text`), or a mapping: `{all: [a, b]}`, `{any: [a, b]}`,
+`{not: a}`, `{op: "<", left: a, right: b}` with any operator, `{lag: a, bars: n}`, `{min: [a, b]}`, `{max: [a, b]}`,
+`{abs: a}`, `{feature: "rsi(14)", timeframe: 1h}`. A clause is given once where the strategy trades one side, or as
+`{long: …, short: …}`; a stop, target or trail that is given once holds for both.
 """
 
 import math
@@ -48,11 +48,12 @@ _SHAPES = ({"all"}, {"any"}, {"not"}, {"op", "left", "right"}, {"lag", "bars"}, 
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors (they can blow up a small file) and without the same key twice (the last would win silently)."""
+    """YAML without aliases (they blow up a small file) and without a key twice (the last would win silently)."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", self.peek_event().start_mark)
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -69,7 +70,7 @@ def read_yaml(text: str, source_name: str) -> Any:
     if len(text) > DOCUMENT_BYTES_MAX:
         raise UserError(f"{source_name}: {len(text)} characters; a strategy file has at most {DOCUMENT_BYTES_MAX}")
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}" if mark else ""
@@ -119,7 +120,8 @@ def from_data(data: Any, known: Known = registry) -> StrategySpec:
     limits = _mapping(data.get("limits") or {}, "limits", _LIMITS)
     spec = StrategySpec(
         name=data["name"], timeframe=data["timeframe"], description=data.get("description", "").strip(),
-        hold_bars=data.get("hold_bars", 0), cooldown_bars=data.get("cooldown_bars", 0), limits=Limits(**limits), **parsed)
+        hold_bars=data.get("hold_bars", 0), cooldown_bars=data.get("cooldown_bars", 0), limits=Limits(**limits),
+        **parsed)
     plain = frozenset(clause for clause in CLAUSES if split[clause] is None)
     return validated(spec, known, plain=plain)
 
@@ -172,7 +174,7 @@ def node_from_data(data: Any, path: str, depth: int = 0) -> Node:
     if depth > DEPTH_MAX:
         fail(path, f"the rule is more than {DEPTH_MAX} levels deep")
     if isinstance(data, int | float) and not isinstance(data, bool):
-        if isinstance(data, int) and abs(data) > 2**63 or not math.isfinite(data):
+        if (isinstance(data, int) and abs(data) > 2**63) or not math.isfinite(data):
             fail(path, f'"{data}" is not a finite number')
         return Number(float(data))
     if isinstance(data, str):
@@ -215,9 +217,9 @@ def _operator(op: Any, left: Node, right: Node, path: str) -> Node:
         return Compare(op, left, right)
     if op in CROSS_OPS:
         return Cross(op, left, right)
-    if op in ARITH_OPS:
-        return Arith(op, left, right)
-    fail(path, str(unknown("operator", str(op), (*COMPARE_OPS, *ARITH_OPS, *CROSS_OPS))))
+    if op not in ARITH_OPS:
+        fail(path, str(unknown("operator", str(op), (*COMPARE_OPS, *ARITH_OPS, *CROSS_OPS))))
+    return Arith(op, left, right)
 
 
 def node_to_data(node: Node) -> Any:

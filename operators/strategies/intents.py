@@ -1,13 +1,13 @@
 """The position each strategy means to hold in each symbol, as one compiled state machine over bars.
 
-    flat --entry--> long or short --stop | target | hold limit | exit | opposite entry--> flat (--opposite entry--> other side)
+    flat --entry--> long or short --stop | target | hold limit | exit | opposite entry--> flat [--opposite entry--> …]
 
 On a bar in a position the first of these that applies ends it: a stop or trail that the bar's low or high touched, a
-target touched, the hold limit, the exit rule, the entry rule of the opposite side. The exit wins over an entry of the same
-side on the same bar; an opposite entry follows at once (slot 1) unless a cooldown is set. Both entries at once: neither. An
-entry whose declared stop, target or trail is unknown or on the wrong side of the close is not taken: a position never
-starts without the protection that its strategy declares. Levels are set from the entry bar's close; a trail is measured
-from the best price since, and moves only after the bar was checked against it.
+target touched, the hold limit, the exit rule, the entry rule of the opposite side. The exit wins over an entry of the
+same side on the same bar; an opposite entry follows at once (slot 1) unless a cooldown is set. Both entries at once:
+neither. An entry whose declared stop, target or trail is unknown or on the wrong side of the close is not taken: no
+position starts without the protection that its strategy declares. Levels are set from the entry bar's close; a trail is
+measured from the best price since, and moves only after the bar was checked against it.
 """
 
 from typing import Any
@@ -24,28 +24,28 @@ BY_ENTRY, BY_EXIT, BY_STOP, BY_TARGET, BY_HOLD = 0, 1, 2, 3, 4
 NO_CAUSE = -1
 
 STATE = np.dtype([
-    ("stop", "f8"), ("target", "f8"), ("trail", "f8"), ("best", "f8"), ("held", "i8"), ("wait", "i8"), ("out_seq", "i8"),
-    ("side", "i8"),
+    ("stop", "f8"), ("target", "f8"), ("trail", "f8"), ("best", "f8"), ("held", "i8"), ("wait", "i8"),
+    ("out_seq", "i8"), ("side", "i8"),
 ], align=True)
 """One cell of (symbols, strategies). side: 1 long, 0 flat, -1 short. best: the trail's extreme. out_seq: seq at which a
 strategy of higher priority put it out."""
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _on(conditions: Any, at: int, i: int) -> bool:
     return at >= 0 and conditions[at, i]
 
 
-@njit(cache=True, nogil=True)
-def _wanted(conditions: Any, at: Any, i: int) -> int:
+@njit(cache=True, nogil=True, inline="always")
+def _wanted(conditions: Any, at: Any, k: int, i: int) -> int:
     """1: enter long, -1: enter short, 0: neither. An exit that holds on the same bar forbids its side's entry."""
-    long = _on(conditions, at[0], i)
-    short = _on(conditions, at[1], i)
+    long = _on(conditions, at[k, 0], i)
+    short = _on(conditions, at[k, 1], i)
     if long == short:
         return 0
     if long:
-        return 0 if _on(conditions, at[2], i) else 1
-    return 0 if _on(conditions, at[3], i) else -1
+        return 0 if _on(conditions, at[k, 2], i) else 1
+    return 0 if _on(conditions, at[k, 3], i) else -1
 
 
 @njit(cache=True, nogil=True)
@@ -67,22 +67,22 @@ def _leaves(cell: Any, high: float, low: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _levels(numbers: Any, at: Any, is_price: Any, i: int, side: int, close: float, levels: Any) -> bool:
-    """Stop, target and trail of an entry at `close` into `levels`, NaN where none is declared; False: one is unusable."""
+def _levels(numbers: Any, at: Any, is_price: Any, k: int, i: int, side: int, close: float, levels: Any) -> bool:
+    """Stop, target and trail of an entry at `close` into `levels`, NaN for none; False: one is unusable."""
     other = 0 if side > 0 else 1
     for j in range(3):
         levels[j] = np.nan
-        column = at[2 * j + other]
+        column = at[k, 2 * j + other]
         if column < 0:
             continue
         away = numbers[column, i]
-        if is_price[2 * j + other]:
+        if is_price[k, 2 * j + other]:
             away = (close - away) * side if j == 0 else (away - close) * side
         if not (away > 0.0 and away < np.inf):
             return False
         if j == 2:
             levels[j] = away
-        elif is_price[2 * j + other]:
+        elif is_price[k, 2 * j + other]:
             levels[j] = numbers[column, i]
         else:
             levels[j] = close - side * away if j == 0 else close + side * away
@@ -92,15 +92,15 @@ def _levels(numbers: Any, at: Any, is_price: Any, i: int, side: int, close: floa
 
 
 @njit(cache=True, nogil=True)
-def _overruled(cells: Any, k: int, side: int, conflict: int, weights: Any) -> bool:
+def _overruled(state: Any, s: int, k: int, side: int, conflict: int, weights: Any) -> bool:
     """Whether the other strategies' positions in the symbol forbid strategy k to enter on `side`."""
     net = 0.0
-    for j in range(len(cells)):
+    for j in range(state.shape[1]):
         if j == k:
             continue
-        if cells[j].side == -side and (conflict == FIRST or (conflict == PRIORITY and j < k)):
+        if state[s, j].side == -side and (conflict == FIRST or (conflict == PRIORITY and j < k)):
             return True
-        net += weights[j] * cells[j].side
+        net += weights[j] * state[s, j].side
     return conflict == NET and -side * net >= weights[k]
 
 
@@ -119,9 +119,9 @@ def _write(row: Any, cell: Any, symbol: int, k: int, slot: int, action: int, cau
 
 @njit(cache=True, nogil=True)
 def advance(
-    strategies: Any, rows: Any, symbols: Any, seqs: Any, closes: Any, highs: Any, lows: Any, numbers: Any, conditions: Any,
-    condition_at: Any, level_at: Any, level_is_price: Any, watches: Any, holds: Any, cooldowns: Any, conflict: int,
-    weights: Any, state: Any, out: Any, out_rows: Any,
+    strategies: Any, rows: Any, symbols: Any, seqs: Any, closes: Any, highs: Any, lows: Any, numbers: Any,
+    conditions: Any, condition_at: Any, level_at: Any, level_is_price: Any, watches: Any, holds: Any, cooldowns: Any,
+    conflict: int, weights: Any, state: Any, out: Any, out_rows: Any,
 ) -> int:
     """Run the events (strategies[e], rows[e]) in order, or every strategy on every row where `rows` is empty.
 
@@ -144,9 +144,8 @@ def advance(
         else:
             k = strategies[e]
             i = rows[e]
-        cells = state[symbols[i]]
-        cell = cells[k]
-        at = condition_at[k]
+        s = symbols[i]
+        cell = state[s, k]
         slot = 0
         wanted = 0
         if cell.side == 0:
@@ -155,7 +154,7 @@ def advance(
             if cell.wait > 0:
                 cell.wait -= 1
                 continue
-            wanted = _wanted(conditions, at, i)
+            wanted = _wanted(conditions, condition_at, k, i)
             if wanted == 0:
                 continue
         else:
@@ -164,14 +163,14 @@ def advance(
             if cause == NO_CAUSE:
                 if holds[k] > 0 and cell.held >= holds[k]:
                     cause = BY_HOLD
-                elif _on(conditions, at[2] if cell.side > 0 else at[3], i):
+                elif _on(conditions, condition_at[k, 2 if cell.side > 0 else 3], i):
                     cause = BY_EXIT
-            opposite = _wanted(conditions, at, i) == -cell.side
+            opposite = _wanted(conditions, condition_at, k, i) == -cell.side
             if cause == NO_CAUSE:
                 if not opposite:
                     continue
                 cause = BY_ENTRY
-            _write(out[m], cell, symbols[i], k, 0, EXIT, cause, 1.0)
+            _write(out[m], cell, s, k, 0, EXIT, cause, 1.0)
             out_rows[m] = i
             m += 1
             wanted = -cell.side if opposite and cooldowns[k] == 0 else 0
@@ -181,14 +180,14 @@ def advance(
             if wanted == 0:
                 continue
         close = closes[i] if watches[k] else 0.0
-        if not _levels(numbers, level_at[k], level_is_price[k], i, wanted, close, levels):
+        if not _levels(numbers, level_at, level_is_price, k, i, wanted, close, levels):
             continue
         cell.stop = levels[0]
         cell.target = levels[1]
         cell.trail = levels[2]
-        overruled = conflict != INDEPENDENT and _overruled(cells, k, wanted, conflict, weights)
+        overruled = conflict != INDEPENDENT and _overruled(state, s, k, wanted, conflict, weights)
         action = ENTER_LONG if wanted > 0 else ENTER_SHORT
-        _write(out[m], cell, symbols[i], k, slot, action, BY_ENTRY, 0.0 if overruled else 1.0)
+        _write(out[m], cell, s, k, slot, action, BY_ENTRY, 0.0 if overruled else 1.0)
         out_rows[m] = i
         m += 1
         if overruled:
@@ -198,11 +197,12 @@ def advance(
         cell.best = close
         if conflict == PRIORITY:
             for j in range(k + 1, n_strategies):
-                if cells[j].side == -wanted:
-                    _write(out[m], cells[j], symbols[i], j, 0, EXIT, BY_EXIT, 1.0)
+                other = state[s, j]
+                if other.side == -wanted:
+                    _write(out[m], other, s, j, 0, EXIT, BY_EXIT, 1.0)
                     out_rows[m] = i
                     m += 1
-                    cells[j].side = 0
-                    cells[j].wait = cooldowns[j]
-                    cells[j].out_seq = seqs[i]
+                    other.side = 0
+                    other.wait = cooldowns[j]
+                    other.out_seq = seqs[i]
     return m

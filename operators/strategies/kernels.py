@@ -25,7 +25,7 @@ def cross(left: Any, right: Any, out: Any, symbols: Any, before: Any, negated: b
         elif left[i] == right[i]:
             now = EQUAL
         was = before[symbols[i]]
-        crossed = now == ABOVE and (was == BELOW or was == EQUAL)
+        crossed = now == ABOVE and was in (BELOW, EQUAL)
         if negated:
             out[i] = now != UNKNOWN and was != UNKNOWN and not crossed
         else:
@@ -49,7 +49,9 @@ def lag(values: Any, out: Any, symbols: Any, ring: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def as_of(symbols: Any, seqs: Any, from_symbols: Any, from_seqs: Any, values: Any, last: Any, registers: Any, to: Any) -> None:
+def as_of(
+    symbols: Any, seqs: Any, from_symbols: Any, from_seqs: Any, values: Any, last: Any, registers: Any, to: Any
+) -> None:
     """The last row of another timeframe that was known at each row: the one whose seq is at or below the row's.
 
     values: (from rows, columns); last: (symbols, columns), what was known before the batch, brought up to its end;

@@ -2,11 +2,11 @@
 
 Signals are sorted by (seq, symbol, strategy, slot) and carry the time and tape position of the bar that caused them.
 Every strategy keeps a position of its own per symbol (see `intents`). Where two disagree on a symbol, the conflict rule
-decides; the entry that loses stays visible as a signal of strength 0, which the desk refuses with the reason `conflict`:
+decides; the entry that loses stays visible as a signal of strength 0, which the desk refuses (reason `conflict`):
 
     independent  nobody loses (the default: each strategy has a book of its own)
     first        who holds the symbol keeps it: entries against any open position lose
-    priority     as `first`, against strategies listed earlier; a strategy listed later is put out by an entry against it
+    priority     as `first`, against strategies listed earlier; one listed later is put out by an entry against it
     net          an entry loses where the allocations of the open positions against it, net, are at least its own
 """
 
@@ -41,7 +41,7 @@ def allocations(specs: Sequence[StrategySpec]) -> tuple[float, ...]:
     total = sum(share for share in given if share is not None)
     missing = given.count(None)
     if total > 1.0 + 1e-9 or (missing and total > 1.0 - 1e-9):
-        shares = ", ".join(f"{spec.name} {share}" for spec, share in zip(specs, given, strict=True) if share is not None)
+        shares = ", ".join(f"{spec.name} {spec.limits.allocation}" for spec in specs if spec.limits.allocation)
         rest = f" and leave nothing for {missing} more" if missing else ""
         raise UserError(f"limits.allocation: {shares} are {total:g} of equity{rest}; make them at most 1 in all")
     return tuple((1.0 - total) / missing if share is None else float(share) for share in given)
@@ -50,7 +50,9 @@ def allocations(specs: Sequence[StrategySpec]) -> tuple[float, ...]:
 class Strategies:
     """The operator. Reads `frame.features`; `strategy` in a signal is an index into `specs`."""
 
-    def __init__(self, specs: Sequence[StrategySpec], *, conflict: str = "independent", name: str = "strategies") -> None:
+    def __init__(
+        self, specs: Sequence[StrategySpec], *, conflict: str = "independent", name: str = "strategies"
+    ) -> None:
         if not 1 <= len(specs) <= STRATEGIES_MAX:
             raise UserError(f"{len(specs)} strategies; give 1 to {STRATEGIES_MAX}")
         if conflict not in intents.CONFLICTS:
@@ -112,14 +114,13 @@ class Strategies:
             part.strategies, part.rows, part.symbols, seqs, closes, highs, lows, part.numbers, part.conditions,
             part.condition_at, part.level_at, self._level_is_price, self._watches, self._holds, self._cooldowns,
             self._conflict, self._weights, self._state, self._scratch, self._scratch_rows)
-        signals = SIGNALS.empty(m)
         if not m:
-            return signals
-        signals[:] = self._scratch[:m]
-        causes = bars[self._scratch_rows[:m]]
+            return self._scratch[:0]
+        signals = _copied(self._scratch[:m])
+        causes = self._scratch_rows[:m]
         for column in ("ts_event_ns", "seq", "interval_ns", "ts_open_ns"):
-            signals[column] = causes[column]
-        signals["price"] = causes["close"]
+            signals[column] = bars[column][causes]
+        signals["price"] = bars["close"][causes]
         signals["hold_ns"] = self._hold_ns[signals["strategy"]]
         return _sorted(signals)
 
@@ -138,7 +139,8 @@ class _Evaluated:
     def __init__(
         self, bars: Rows, symbols: npt.NDArray[np.int32], numbers: npt.NDArray[np.float64],
         conditions: npt.NDArray[np.bool_], condition_at: npt.NDArray[np.int64], level_at: npt.NDArray[np.int64],
-        members: npt.NDArray[np.int64], strategies: npt.NDArray[np.int64] = _NO_ROWS, rows: npt.NDArray[np.int64] = _NO_ROWS,
+        members: npt.NDArray[np.int64], strategies: npt.NDArray[np.int64] = _NO_ROWS,
+        rows: npt.NDArray[np.int64] = _NO_ROWS,
     ) -> None:
         self.bars, self.symbols, self.numbers, self.conditions = bars, symbols, numbers, conditions
         self.condition_at, self.level_at, self.members = condition_at, level_at, members
@@ -156,8 +158,9 @@ class _Group:
         own = features.get(self.program.interval_ns)
         bars = _NO_BARS if own is None else own.bars
         symbols = bars["symbol"].copy()
-        numbers, conditions = self.program.run(features, symbols, n_symbols)
-        return _Evaluated(bars, symbols, numbers, conditions, self.program.condition_at, self.program.level_at, self.members)
+        program = self.program
+        numbers, conditions = program.run(features, symbols, n_symbols)
+        return _Evaluated(bars, symbols, numbers, conditions, program.condition_at, program.level_at, self.members)
 
 
 def _merged(parts: Sequence[_Evaluated], n_strategies: int) -> _Evaluated:
@@ -185,6 +188,11 @@ def _merged(parts: Sequence[_Evaluated], n_strategies: int) -> _Evaluated:
     members = np.arange(n_strategies)
     return _Evaluated(bars, bars["symbol"].copy(), numbers, conditions, condition_at, level_at, members,
                       who[order], where[order])
+
+
+def _copied(rows: Rows) -> Rows:
+    """A copy of whole records; NumPy copies records field by field."""
+    return rows.view(f"V{rows.itemsize}").copy().view(rows.dtype)
 
 
 def _sorted(signals: Rows) -> Rows:

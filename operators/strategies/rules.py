@@ -1,8 +1,8 @@
 """The rule language: a strategy is a frozen tree over named features, and nothing in it is ever executed as code.
 
-Two trees that are equal mean the same and compile to the same columns; `content_hash` depends on the meaning alone: not
-on the strategy's name, its description or the order of keys in a file. Trees come from `documents` (YAML) or `text` (one
-line), are checked and made canonical by `validation`, and compiled by `compiler`.
+Two trees that are equal mean the same and compile to the same columns; `content_hash` depends on the meaning alone:
+not on the strategy's name, its description or the order of keys in a file. Trees come from `documents` (YAML) or `text`
+(one line), are checked and made canonical by `validation`, and compiled by `compiler`.
 """
 
 import json
@@ -48,7 +48,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Ref:
-    """A feature or bar column by name; without a timeframe it is of the rule's own, else the last closed bar's of that one."""
+    """A feature or bar column by name: of the rule's own timeframe, or of the last closed bar of another."""
 
     name: str
     timeframe: str | None = None
@@ -134,7 +134,7 @@ class Sides(Generic[T]):
 
 @dataclass(frozen=True)
 class Level:
-    """Where a stop, target or trail lies. distance: price units from the close; percent: of the close; price: itself."""
+    """Where a stop, target or trail lies. distance: in price from the close; percent: of the close; price: itself."""
 
     kind: Literal["distance", "percent", "price"]
     value: Node

@@ -1,12 +1,13 @@
 """Rules as one line of text, both ways: `rsi(14) < 30 and close < bollinger(20,2).lower`.
 
-`parse_rule(to_text(node)) == node` for every valid tree. The grammar, loosest first (every level may be put in brackets):
+`parse_rule(rule_text(node)) == node` for every valid tree. The grammar, loosest first:
 
     or   := and ("or" and)*                 and  := not ("and" not)*             not := "not" not | compare
     compare := sum (("<"|"<="|">"|">="|"=="|"!=") sum)*        a < b < c means a < b and b < c
     sum  := term (("+"|"-") term)*          term := unary (("*"|"/") unary)*     unary := "-" unary | value
     value := number | [timeframe ":"] name ["(" parameters ")"] ["." output] | "(" or ")"
-           | ("crosses_above"|"crosses_below"|"min"|"max") "(" or "," or ")" | "abs" "(" or ")" | "lag" "(" or "," bars ")"
+           | ("crosses_above"|"crosses_below"|"min"|"max") "(" or "," or ")"
+           | "abs" "(" or ")" | "lag" "(" or "," bars ")"
 """
 
 import re
@@ -25,9 +26,7 @@ from operators.strategies.rules import (
     Call,
     CallName,
     Compare,
-    CompareOp,
     Cross,
-    CrossOp,
     Lag,
     Level,
     Node,
@@ -123,7 +122,7 @@ class _Parser:
         left = self.sum()
         found: list[Node] = []
         while self.kind == "op" and self.token in COMPARE_OPS:
-            op = cast(CompareOp, self.token)
+            op = self.token
             self.advance()
             right = self.sum()
             found.append(Compare(op, left, right))
@@ -204,7 +203,7 @@ class _Parser:
             self.advance()
         elif name in CROSS_OPS:
             self.take(",")
-            node = Cross(cast(CrossOp, name), args[0], self.either())
+            node = Cross(name, args[0], self.either())
         else:
             while len(args) < CALLS[name]:
                 self.take(",")
@@ -215,7 +214,7 @@ class _Parser:
 
 
 def parse_rule(text: str) -> Node:
-    """The tree of a line of text; UserError with the character where it goes wrong. Names and types are not checked here."""
+    """The tree of a line of text; UserError with the place where it goes wrong. Names and types are not checked."""
     parser = _Parser(text)
     node = parser.either()
     if parser.kind != "end":

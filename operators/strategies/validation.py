@@ -1,7 +1,7 @@
 """What a strategy must satisfy before it is compiled, and its canonical form.
 
-`validated` returns an equal-meaning spec whose feature names are canonical and whose references to its own timeframe are
-bare, or raises one UserError that begins with the path of the node: `entry.all[1].left: unknown feature "rsj(14)"; …`.
+`validated` returns a spec of the same meaning whose feature names are canonical and whose references to its own
+timeframe are bare, or raises one UserError that begins with the node's path: `entry.all[1].left: unknown feature …`.
 """
 
 import difflib
@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from operators.strategies.rules import (
     ARITH_OPS,
@@ -29,7 +29,6 @@ from operators.strategies.rules import (
     Arith,
     Call,
     Compare,
-    Cross,
     Lag,
     Level,
     Limits,
@@ -202,7 +201,7 @@ def validated(spec: StrategySpec, known: Known = registry, *, plain: frozenset[s
         checked[clause] = Sides(**sides)
     _check_bounds(spec)
     _check_way_out(spec)
-    return replace(spec, timeframe=timeframe, **checked)
+    return replace(spec, timeframe=timeframe, **cast(Any, checked))
 
 
 def _check_way_out(spec: StrategySpec) -> None:

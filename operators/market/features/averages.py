@@ -11,11 +11,12 @@ VWMA, VWAP_DISTANCE = 0.0, 1.0
 EMA, DEMA, TEMA, TRIX, RMA = 0.0, 1.0, 2.0, 3.0, 4.0
 
 
-@feature("sma", "averages", "Simple moving average of the close.", formula="sum of the last n closes / n", source="Murphy (1999), 9",
-         params=(window(20),), fixed=(SMA,), warm_up=lambda n: n - 1, state=sum_size, windowed=lambda n: n - 1)
-@feature("volume_sma", "volume", "Simple moving average of the volume, this bar included.", formula="sum of the last n volumes / n",
-         source="Murphy (1999), 7", params=(window(20),), fixed=(VOLUME_SMA,), warm_up=lambda n: n - 1, state=sum_size,
+@feature("sma", "averages", "Simple moving average of the close.", formula="sum of the last n closes / n",
+         source="Murphy (1999), 9", params=(window(20),), fixed=(SMA,), warm_up=lambda n: n - 1, state=sum_size,
          windowed=lambda n: n - 1)
+@feature("volume_sma", "volume", "Simple moving average of the volume, this bar included.",
+         formula="sum of the last n volumes / n", source="Murphy (1999), 7", params=(window(20),), fixed=(VOLUME_SMA,),
+         warm_up=lambda n: n - 1, state=sum_size, windowed=lambda n: n - 1)
 @feature("volume_ratio", "volume", "Relative volume: the bar's volume over the n-bar average that includes it.",
          formula="V / volume_sma(n); 1 where the window has no volume", source="Murphy (1999), 7", params=(window(20),),
          fixed=(VOLUME_RATIO,), warm_up=lambda n: n - 1, state=sum_size, windowed=lambda n: n - 1)
@@ -33,10 +34,13 @@ def simple_mean(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -
             out[0, i] = mean
 
 
-@feature("vwma", "averages", "Volume-weighted moving average of the close; the simple one where the window has no volume.",
-         formula="sum C V / sum V over n bars", source="Arms, Volume Cycles in the Stock Market (1994)", params=(window(20),),
-         fixed=(VWMA,), warm_up=lambda n: n - 1, state=lambda n: 3 * sum_size(n), windowed=lambda n: n - 1)
-@feature("vwap_distance", "volume", "Distance of the close from the n-bar volume-weighted average price, as a fraction of it.",
+@feature("vwma", "averages",
+         "Volume-weighted moving average of the close; the simple one where the window has no volume.",
+         formula="sum C V / sum V over n bars", source="Arms, Volume Cycles in the Stock Market (1994)",
+         params=(window(20),), fixed=(VWMA,), warm_up=lambda n: n - 1, state=lambda n: 3 * sum_size(n),
+         windowed=lambda n: n - 1)
+@feature("vwap_distance", "volume",
+         "Distance of the close from the n-bar volume-weighted average price, as a fraction of it.",
          formula="C / (sum of notional / sum of volume over n bars) - 1", source="Berkowitz, Logue, Noser (1988)",
          params=(window(20),), fixed=(VWAP_DISTANCE,), warm_up=lambda n: n - 1, state=lambda n: 3 * sum_size(n),
          windowed=lambda n: n - 1)
@@ -60,18 +64,22 @@ def volume_weighted(code: Codes, b: Floats, p: Floats, state: Floats, out: Float
 
 
 @feature("ema", "averages", "Exponential moving average of the close.",
-         formula="E += 2/(n+1) (C - E), from the mean of the first n closes", source="Appel; Murphy (1999), 9", params=(window(20),),
-         fixed=(EMA,), warm_up=lambda n: n - 1, state=lambda n: 5)
-@feature("dema", "averages", "Double exponential moving average.", formula="2 E1 - E2, both from the mean of the first n closes",
-         source="Mulloy, Stocks & Commodities 12:1 (1994)", params=(window(20),), fixed=(DEMA,), warm_up=lambda n: n - 1,
-         state=lambda n: 5)
-@feature("tema", "averages", "Triple exponential moving average.", formula="3 E1 - 3 E2 + E3, all from the mean of the first n closes",
-         source="Mulloy, Stocks & Commodities 12:1 (1994)", params=(window(20),), fixed=(TEMA,), warm_up=lambda n: n - 1,
-         state=lambda n: 5)
-@feature("rma", "averages", "Wilder's moving average (smoothed, running).", formula="E += (C - E)/n, from the mean of the first n closes",
-         source="Wilder (1978)", params=(window(14),), fixed=(RMA,), warm_up=lambda n: n - 1, state=lambda n: 5)
-@feature("trix", "momentum", "Change of the triple-smoothed average from bar to bar, in percent.", formula="100 (E3[t] / E3[t-1] - 1)",
-         source="Hutson, Stocks & Commodities 1:5 (1983)", params=(window(15),), fixed=(TRIX,), warm_up=lambda n: n, state=lambda n: 5)
+         formula="E += 2/(n+1) (C - E), from the mean of the first n closes", source="Appel; Murphy (1999), 9",
+         params=(window(20),), fixed=(EMA,), warm_up=lambda n: n - 1, state=lambda n: 5)
+@feature("dema", "averages", "Double exponential moving average.",
+         formula="2 E1 - E2, both from the mean of the first n closes",
+         source="Mulloy, Stocks & Commodities 12:1 (1994)", params=(window(20),), fixed=(DEMA,),
+         warm_up=lambda n: n - 1, state=lambda n: 5)
+@feature("tema", "averages", "Triple exponential moving average.",
+         formula="3 E1 - 3 E2 + E3, all from the mean of the first n closes",
+         source="Mulloy, Stocks & Commodities 12:1 (1994)", params=(window(20),), fixed=(TEMA,),
+         warm_up=lambda n: n - 1, state=lambda n: 5)
+@feature("rma", "averages", "Wilder's moving average (smoothed, running).",
+         formula="E += (C - E)/n, from the mean of the first n closes", source="Wilder (1978)", params=(window(14),),
+         fixed=(RMA,), warm_up=lambda n: n - 1, state=lambda n: 5)
+@feature("trix", "momentum", "Change of the triple-smoothed average from bar to bar, in percent.",
+         formula="100 (E3[t] / E3[t-1] - 1)", source="Hutson, Stocks & Commodities 1:5 (1983)", params=(window(15),),
+         fixed=(TRIX,), warm_up=lambda n: n, state=lambda n: 5)
 @compiled
 def ema_family(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: count up to n, sum of the first n, three averages."""
@@ -113,8 +121,8 @@ def ema_family(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) ->
 
 
 @feature("wma", "averages", "Linearly weighted moving average of the close: n for the newest, 1 for the oldest.",
-         formula="sum t C[t] / (n (n+1) / 2), t = 1 .. n", source="Murphy (1999), 9", params=(window(20),), warm_up=lambda n: n - 1,
-         state=line_size, windowed=lambda n: n - 1)
+         formula="sum t C[t] / (n (n+1) / 2), t = 1 .. n", source="Murphy (1999), 9", params=(window(20),),
+         warm_up=lambda n: n - 1, state=line_size, windowed=lambda n: n - 1)
 @compiled
 def weighted(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     n = int(p[0])
@@ -128,9 +136,11 @@ def _hull(n: int) -> int:
     return math.isqrt(n)
 
 
-@feature("hma", "averages", "Hull moving average: little lag, smooth.", formula="WMA(2 WMA(C, n/2) - WMA(C, n), sqrt n), both rounded down",
-         source="Hull (2005), alanhull.com", params=(window(20, low=2),), warm_up=lambda n: n - 1 + _hull(n) - 1,
-         state=lambda n: line_size(n // 2) + line_size(n) + line_size(_hull(n)), windowed=lambda n: n - 1 + _hull(n) - 1)
+@feature("hma", "averages", "Hull moving average: little lag, smooth.",
+         formula="WMA(2 WMA(C, n/2) - WMA(C, n), sqrt n), both rounded down", source="Hull (2005), alanhull.com",
+         params=(window(20, low=2),), warm_up=lambda n: n - 1 + _hull(n) - 1,
+         state=lambda n: line_size(n // 2) + line_size(n) + line_size(_hull(n)),
+         windowed=lambda n: n - 1 + _hull(n) - 1)
 @compiled
 def hull(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     n = int(p[0])
@@ -153,13 +163,15 @@ def hull(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
 
 
 @feature("kama", "averages", "Kaufman's adaptive moving average, which follows fast in trends and slowly in noise.",
-         formula="K += (ER (2/(fast+1) - 2/(slow+1)) + 2/(slow+1))**2 (C - K); ER = |C[t] - C[t-n]| / sum |dC|; starts at bar n's close",
-         source="Kaufman, Smarter Trading (1995)", params=(window(10), window(2, "fast"), window(30, "slow")), rising=("fast", "slow"),
-         fixed=(0.0,), warm_up=lambda n, fast, slow: n - 1, state=lambda n, fast, slow: 2 + ring_size(n) + sum_size(n))
-@feature("efficiency_ratio", "statistics", "Kaufman's efficiency ratio: net change over the path; 1 is a straight line, 0 noise.",
+         formula="K += (ER (2/(fast+1) - 2/(slow+1)) + 2/(slow+1))**2 (C - K); ER = |C[t] - C[t-n]| / sum |dC|; "
+                 "starts at bar n's close", source="Kaufman, Smarter Trading (1995)",
+         params=(window(10), window(2, "fast"), window(30, "slow")), rising=("fast", "slow"), fixed=(0.0,),
+         warm_up=lambda n, fast, slow: n - 1, state=lambda n, fast, slow: 2 + ring_size(n) + sum_size(n))
+@feature("efficiency_ratio", "statistics",
+         "Kaufman's efficiency ratio: net change over the path; 1 is a straight line, 0 noise.",
          formula="|C[t] - C[t-n]| / sum |dC| over n changes; 0 where nothing moved", source="Kaufman (1995)",
-         params=(window(10),), fixed=(2.0, 30.0, 1.0), warm_up=lambda n: n, state=lambda n: 2 + ring_size(n) + sum_size(n),
-         windowed=lambda n: n)
+         params=(window(10),), fixed=(2.0, 30.0, 1.0), warm_up=lambda n: n,
+         state=lambda n: 2 + ring_size(n) + sum_size(n), windowed=lambda n: n)
 @compiled
 def kaufman(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: average, bars seen up to n, ring of closes, window of absolute changes."""

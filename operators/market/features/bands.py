@@ -10,17 +10,20 @@ BOLLINGER, STDEV, ZSCORE, VOLUME_Z = 0.0, 1.0, 2.0, 3.0
 
 
 @feature("bollinger", "bands", "Bollinger bands, the close's place in them (%B) and their width over the middle.",
-         formula="middle = SMA(C, n); bands = middle ± k population deviations; percent_b = (C - lower)/(upper - lower); "
-                 "width = (upper - lower)/middle", source="Bollinger on Bollinger Bands (2001)",
-         params=(window(20, low=2), real("k", 2.0, 0.01, 100.0)), outputs=("upper", "middle", "lower", "percent_b", "width"),
-         fixed=(BOLLINGER,), warm_up=lambda n, k: n - 1, state=lambda n, k: moments_size(n), windowed=lambda n, k: n - 1)
-@feature("stdev", "volatility", "Standard deviation of the close over n bars (population), in price.", formula="sqrt(mean (C - mean C)**2)",
-         source="population estimator", params=(window(20, low=2),), fixed=(0.0, STDEV), warm_up=lambda n: n - 1, state=moments_size,
-         windowed=lambda n: n - 1)
-@feature("zscore", "statistics", "Distance of the close from its n-bar mean in population deviations; 0 where the window is flat.",
+         formula="middle = SMA(C, n); bands = middle ± k population deviations; percent_b = (C - lower)/(upper - "
+                 "lower); width = (upper - lower)/middle", source="Bollinger on Bollinger Bands (2001)",
+         params=(window(20, low=2), real("k", 2.0, 0.01, 100.0)),
+         outputs=("upper", "middle", "lower", "percent_b", "width"), fixed=(BOLLINGER,), warm_up=lambda n, k: n - 1,
+         state=lambda n, k: moments_size(n), windowed=lambda n, k: n - 1)
+@feature("stdev", "volatility", "Standard deviation of the close over n bars (population), in price.",
+         formula="sqrt(mean (C - mean C)**2)", source="population estimator", params=(window(20, low=2),),
+         fixed=(0.0, STDEV), warm_up=lambda n: n - 1, state=moments_size, windowed=lambda n: n - 1)
+@feature("zscore", "statistics",
+         "Distance of the close from its n-bar mean in population deviations; 0 where the window is flat.",
          formula="(C - mean C) / stdev C", source="standard score", params=(window(20, low=2),), fixed=(0.0, ZSCORE),
          warm_up=lambda n: n - 1, state=moments_size, windowed=lambda n: n - 1)
-@feature("volume_z", "volume", "Distance of the volume from its n-bar mean in population deviations; 0 where the window is flat.",
+@feature("volume_z", "volume",
+         "Distance of the volume from its n-bar mean in population deviations; 0 where the window is flat.",
          formula="(V - mean V) / stdev V", source="standard score", params=(window(20, low=2),), fixed=(0.0, VOLUME_Z),
          warm_up=lambda n: n - 1, state=moments_size, windowed=lambda n: n - 1)
 @compiled
@@ -48,11 +51,14 @@ def deviation(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> 
 @feature("keltner", "bands", "Keltner channel: an exponential average and k true ranges around it.",
          formula="middle = EMA(C, n); bands = middle ± k ATR(atr_length); width = (upper - lower)/middle",
          source="Raschke's version of Keltner (1960)",
-         params=(window(20), real("k", 2.0, 0.01, 100.0), window(10, "atr_length")), outputs=("upper", "middle", "lower", "width"),
-         fixed=(0.0,), warm_up=lambda n, k, a: (max(n - 1, a), n - 1, max(n - 1, a), max(n - 1, a)), state=lambda n, k, a: 8)
-@feature("supertrend", "bands", "Supertrend: a trailing line k true ranges off the middle of the bar, on the side of the trend.",
-         formula="bands (H + L)/2 ± k ATR(n), which only tighten until the close crosses them", source="Seban (2009); as Skender, TradingView",
-         params=(window(10), real("k", 3.0, 0.01, 100.0)), fixed=(0.0, 1.0), warm_up=lambda n, k: n, state=lambda n, k: 8)
+         params=(window(20), real("k", 2.0, 0.01, 100.0), window(10, "atr_length")),
+         outputs=("upper", "middle", "lower", "width"), fixed=(0.0,),
+         warm_up=lambda n, k, a: (max(n - 1, a), n - 1, max(n - 1, a), max(n - 1, a)), state=lambda n, k, a: 8)
+@feature("supertrend", "bands",
+         "Supertrend: a trailing line k true ranges off the middle of the bar, on the side of the trend.",
+         formula="bands (H + L)/2 ± k ATR(n), which only tighten until the close crosses them",
+         source="Seban (2009); as Skender, TradingView", params=(window(10), real("k", 3.0, 0.01, 100.0)),
+         fixed=(0.0, 1.0), warm_up=lambda n, k: n, state=lambda n, k: 8)
 @compiled
 def atr_bands(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: bars seen, last close, ATR, then EMA (Keltner) or upper, lower, side 1/-1, 0 before (Supertrend)."""
@@ -110,16 +116,19 @@ def atr_bands(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> 
 
 
 @feature("donchian", "bands", "Donchian channel of the n bars before this one, so that a close can break it.",
-         formula="upper = max H, lower = min L over t-n .. t-1; middle their mean; width = (upper - lower)/middle. Many libraries count "
-                 "the current bar in, TA-Lib and TradingView among them: there, a close never leaves the channel",
-         source="Donchian; as Skender.Stock.Indicators", params=(window(20),), outputs=("upper", "middle", "lower", "width"), fixed=(0.0,),
-         warm_up=lambda n: n, state=lambda n: 2 + 2 * sum_size(n), windowed=lambda n: n)
-@feature("dist_high", "statistics", "Distance of the close below the highest high of n bars, this one included; 0 or less.",
-         formula="C / max H - 1", source="George, Hwang, Journal of Finance 59:5 (2004)", params=(window(20),), fixed=(1.0,),
-         warm_up=lambda n: n - 1, state=lambda n: 2 + 2 * sum_size(n), windowed=lambda n: n - 1)
-@feature("dist_low", "statistics", "Distance of the close above the lowest low of n bars, this one included; 0 or more.",
-         formula="C / min L - 1", source="George, Hwang (2004)", params=(window(20),), fixed=(2.0,),
-         warm_up=lambda n: n - 1, state=lambda n: 2 + 2 * sum_size(n), windowed=lambda n: n - 1)
+         formula="upper = max H, lower = min L over t-n .. t-1; middle their mean; width = (upper - lower)/middle. "
+                 "Many libraries count the current bar in, TA-Lib and TradingView among them: there, a close never "
+                 "leaves the channel", source="Donchian; as Skender.Stock.Indicators", params=(window(20),),
+         outputs=("upper", "middle", "lower", "width"), fixed=(0.0,), warm_up=lambda n: n,
+         state=lambda n: 2 + 2 * sum_size(n), windowed=lambda n: n)
+@feature("dist_high", "statistics",
+         "Distance of the close below the highest high of n bars, this one included; 0 or less.",
+         formula="C / max H - 1", source="George, Hwang, Journal of Finance 59:5 (2004)", params=(window(20),),
+         fixed=(1.0,), warm_up=lambda n: n - 1, state=lambda n: 2 + 2 * sum_size(n), windowed=lambda n: n - 1)
+@feature("dist_low", "statistics",
+         "Distance of the close above the lowest low of n bars, this one included; 0 or more.", formula="C / min L - 1",
+         source="George, Hwang (2004)", params=(window(20),), fixed=(2.0,), warm_up=lambda n: n - 1,
+         state=lambda n: 2 + 2 * sum_size(n), windowed=lambda n: n - 1)
 @compiled
 def extremes(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: highest high and minus lowest low up to the bar before (0: none yet), their windows."""
@@ -147,11 +156,14 @@ def extremes(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> N
             out[3, i] = (before_high - before_low) / middle
 
 
-@feature("ichimoku", "bands", "Ichimoku: conversion and base line, and the cloud that stands over this bar (drawn `base` bars ago).",
-         formula="tenkan, kijun = (HH + LL)/2 over conversion, base bars; senkou_a = (tenkan + kijun)/2 and senkou_b = (HH + LL)/2 over "
-                 "span bars, both of `base` bars ago. The lagging line is a future close and is left out", source="Hosoda (1969)",
-         params=(window(9, "conversion"), window(26, "base"), window(52, "span")), outputs=("tenkan", "kijun", "senkou_a", "senkou_b"),
-         rising=("conversion", "base", "span"), warm_up=lambda c, k, s: (c - 1, k - 1, 2 * k - 1, s + k - 1),
+@feature("ichimoku", "bands",
+         "Ichimoku: conversion and base line, and the cloud that stands over this bar (drawn `base` bars ago).",
+         formula="tenkan, kijun = (HH + LL)/2 over conversion, base bars; senkou_a = (tenkan + kijun)/2 and senkou_b "
+                 "= (HH + LL)/2 over span bars, both of `base` bars ago. The lagging line is a future close and is "
+                 "left out", source="Hosoda (1969)",
+         params=(window(9, "conversion"), window(26, "base"), window(52, "span")),
+         outputs=("tenkan", "kijun", "senkou_a", "senkou_b"), rising=("conversion", "base", "span"),
+         warm_up=lambda c, k, s: (c - 1, k - 1, 2 * k - 1, s + k - 1),
          state=lambda c, k, s: 1 + 2 * (sum_size(c) + sum_size(k) + sum_size(s)) + 2 * k,
          windowed=lambda c, k, s: s + k - 1)
 @compiled
@@ -178,14 +190,17 @@ def ichimoku(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> N
         state[r, slot + 1] = span
 
 
-@feature("psar", "bands", "Parabolic stop and reverse: the stop that stands for this bar, moved to the other side when the bar touches it.",
-         formula="S += AF (EP - S), never inside the last two bars; AF grows by `step` with each new extreme EP, up to `limit`. The first "
-                 "side is that of the larger directional movement of bar 2",
-         source="Wilder (1978), 2", params=(real("step", 0.02, 0.0001, 1.0), real("limit", 0.2, 0.0001, 1.0)), warm_up=lambda step, limit: 1,
-         state=lambda step, limit: 9)
+@feature("psar", "bands",
+         "Parabolic stop and reverse: the stop that stands for this bar, moved to the other side when the bar touches "
+         "it.",
+         formula="S += AF (EP - S), never inside the last two bars; AF grows by `step` with each new extreme EP, up "
+                 "to `limit`. The first side is that of the larger directional movement of bar 2",
+         source="Wilder (1978), 2", params=(real("step", 0.02, 0.0001, 1.0), real("limit", 0.2, 0.0001, 1.0)),
+         warm_up=lambda step, limit: 1, state=lambda step, limit: 9)
 @compiled
 def psar(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
-    """State: bars seen up to 2, side, stop for the next bar, extreme, AF, last high and low, high and low before them."""
+    """State: bars seen up to 2, side, stop for the next bar, extreme, AF, last high and low, high and low before them.
+    """
     step = p[0]
     limit = p[1]
     for i in range(code.shape[0]):

@@ -30,14 +30,16 @@ LOG_OPEN, LOG_HIGH, LOG_LOW, LOG_CLOSE = 15, 16, 17, 18
 N_COLS = 19
 
 CHUNK = 512
-"""Bars per pass. Larger chunks cost cache misses, smaller ones cost calls; measured best on 512 KiB of second-level cache."""
+"""Bars per pass. Larger chunks cost cache misses, smaller ones cost calls; measured best on 512 KiB of second-level
+cache.
+"""
 STRIDE = CHUNK + 8
 """Length of a scratch row; not a power of two, so that rows do not share cache sets."""
 
 _NAMES = tuple(f.name for f in BARS.fields)
 AT = np.array([_NAMES.index(name) for name in (
-    "open", "high", "low", "close", "volume", "notional", "vwap", "trades", "buy_volume", "bid", "ask", "bid_size", "ask_size",
-    "ts_open_ns", "interval_ns", "symbol",
+    "open", "high", "low", "close", "volume", "notional", "vwap", "trades", "buy_volume", "bid", "ask", "bid_size",
+    "ask_size", "ts_open_ns", "interval_ns", "symbol",
 )], np.int64)
 """Position in a bar record of each column above, then of the symbol."""
 KIND_AT, INTERVAL_AT = _NAMES.index("bar_kind"), _NAMES.index("interval_ns")
@@ -64,7 +66,9 @@ def select_bars(ints: Ints, kind_at: int, interval_at: int, interval_ns: int, in
 
 @compiled
 def load_columns(floats: Floats, ints: Ints, start: int, n: int, at: Ints, b: Floats, code: Codes) -> None:
-    """Copy bars `start` to `start + n` into the first n entries of `b` and `code`; `at` holds the fields' positions in a record."""
+    """Copy bars `start` to `start + n` into the first n entries of `b` and `code`; `at` holds the fields' positions in
+    a record.
+    """
     for i in range(n):
         row = start + i
         for c in range(13):

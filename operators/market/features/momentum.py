@@ -8,8 +8,9 @@ STOCH, WILLR = 0.0, 1.0
 
 
 @feature("rsi", "momentum", "Relative strength index, 0 to 100.",
-         formula="100 U / (U + D), Wilder averages of gains and losses, from the means of the first n changes; 50 where nothing moved",
-         source="Wilder (1978), 6", params=(window(14),), warm_up=lambda n: n, state=lambda n: 4)
+         formula="100 U / (U + D), Wilder averages of gains and losses, from the means of the first n changes; 50 "
+                 "where nothing moved", source="Wilder (1978), 6", params=(window(14),), warm_up=lambda n: n,
+         state=lambda n: 4)
 @compiled
 def rsi(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: bars seen up to n + 1, last close, average gain, average loss."""
@@ -41,7 +42,8 @@ def rsi(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
             out[0, i] = 100.0 * up / (up + down) if up + down > 0.0 else 50.0
 
 
-@feature("cmo", "momentum", "Chande momentum oscillator, -100 to 100.", formula="100 (sum gains - sum losses) / (sum of both) over n changes",
+@feature("cmo", "momentum", "Chande momentum oscillator, -100 to 100.",
+         formula="100 (sum gains - sum losses) / (sum of both) over n changes",
          source="Chande, Kroll, The New Technical Trader (1994)", params=(window(14),), warm_up=lambda n: n,
          state=lambda n: 1 + 2 * sum_size(n), windowed=lambda n: n)
 @compiled
@@ -62,14 +64,16 @@ def cmo(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
         out[0, i] = 0.0 if up + down == 0.0 else 100.0 * (up - down) / (up + down)
 
 
-@feature("stoch", "momentum", "Stochastic oscillator: the close within the n-bar range, smoothed, and its average; 0 to 100.",
-         formula="k = SMA(100 (C - LL) / (HH - LL), smooth); d = SMA(k, signal); 0 where the range is empty", source="Lane (1984)",
-         params=(window(14), window(3, "smooth"), window(3, "signal")), outputs=("k", "d"), fixed=(STOCH,),
-         warm_up=lambda n, k, d: (n + k - 2, n + k + d - 3), state=lambda n, k, d: 2 * sum_size(n) + sum_size(k) + sum_size(d),
-         windowed=lambda n, k, d: n + k + d - 3)
-@feature("willr", "momentum", "Williams %R: the close within the n-bar range, -100 to 0.", formula="-100 (HH - C) / (HH - LL)",
-         source="Williams, How I Made One Million Dollars (1973)", params=(window(14),), fixed=(1.0, 1.0, WILLR),
-         warm_up=lambda n: n - 1, state=lambda n: 2 * sum_size(n) + 2 * sum_size(1), windowed=lambda n: n - 1)
+@feature("stoch", "momentum",
+         "Stochastic oscillator: the close within the n-bar range, smoothed, and its average; 0 to 100.",
+         formula="k = SMA(100 (C - LL) / (HH - LL), smooth); d = SMA(k, signal); 0 where the range is empty",
+         source="Lane (1984)", params=(window(14), window(3, "smooth"), window(3, "signal")), outputs=("k", "d"),
+         fixed=(STOCH,), warm_up=lambda n, k, d: (n + k - 2, n + k + d - 3),
+         state=lambda n, k, d: 2 * sum_size(n) + sum_size(k) + sum_size(d), windowed=lambda n, k, d: n + k + d - 3)
+@feature("willr", "momentum", "Williams %R: the close within the n-bar range, -100 to 0.",
+         formula="-100 (HH - C) / (HH - LL)", source="Williams, How I Made One Million Dollars (1973)",
+         params=(window(14),), fixed=(1.0, 1.0, WILLR), warm_up=lambda n: n - 1,
+         state=lambda n: 2 * sum_size(n) + 2 * sum_size(1), windowed=lambda n: n - 1)
 @compiled
 def stochastic(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     n = int(p[0])
@@ -97,9 +101,10 @@ def stochastic(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) ->
 
 
 @feature("stochrsi", "momentum", "Stochastic of the RSI, smoothed, and its average; 0 to 100.",
-         formula="k = SMA(100 (RSI - min RSI) / (max RSI - min RSI), smooth); d = SMA(k, signal); 0 where the RSI stood still",
-         source="Chande, Kroll (1994)", params=(window(14, "rsi_length"), window(14), window(3, "smooth"), window(3, "signal")),
-         outputs=("k", "d"), warm_up=lambda m, n, k, d: (m + n + k - 2, m + n + k + d - 3),
+         formula="k = SMA(100 (RSI - min RSI) / (max RSI - min RSI), smooth); d = SMA(k, signal); 0 where the RSI "
+                 "stood still", source="Chande, Kroll (1994)",
+         params=(window(14, "rsi_length"), window(14), window(3, "smooth"), window(3, "signal")), outputs=("k", "d"),
+         warm_up=lambda m, n, k, d: (m + n + k - 2, m + n + k + d - 3),
          state=lambda m, n, k, d: 4 + 2 * sum_size(n) + sum_size(k) + sum_size(d))
 @compiled
 def stochrsi(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
@@ -130,8 +135,8 @@ def stochrsi(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> N
 
 @feature("cci", "momentum", "Commodity channel index: distance of the typical price from its mean, in mean deviations.",
          formula="(TP - mean TP) / (0.015 mean |TP - mean TP|), TP = (H + L + C)/3; 0 where the window is flat",
-         source="Lambert, Commodities 9 (1980)", params=(window(20),), warm_up=lambda n: n - 1, state=lambda n: ring_size(n),
-         windowed=lambda n: n - 1)
+         source="Lambert, Commodities 9 (1980)", params=(window(20),), warm_up=lambda n: n - 1,
+         state=lambda n: ring_size(n), windowed=lambda n: n - 1)
 @compiled
 def cci(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """The mean deviation has no recurrence: two passes over the ring, in four lanes, as distances from the newest."""
@@ -173,13 +178,17 @@ def cci(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
         out[0, i] = -off / (0.015 * deviation) if deviation > 0.0 else 0.0
 
 
-@feature("macd", "momentum", "Moving average convergence divergence: fast less slow average, its average, and the rest between them.",
-         formula="macd = EMA(C, fast) - EMA(C, slow); signal = EMA(macd, signal); histogram = macd - signal", source="Appel (1979)",
-         params=(window(12, "fast"), window(26, "slow"), window(9, "signal")), outputs=("macd", "signal", "histogram"),
-         rising=("fast", "slow"), warm_up=lambda f, s, g: (s - 1, s + g - 2, s + g - 2), state=lambda f, s, g: 7)
+@feature("macd", "momentum",
+         "Moving average convergence divergence: fast less slow average, its average, and the rest between them.",
+         formula="macd = EMA(C, fast) - EMA(C, slow); signal = EMA(macd, signal); histogram = macd - signal",
+         source="Appel (1979)", params=(window(12, "fast"), window(26, "slow"), window(9, "signal")),
+         outputs=("macd", "signal", "histogram"), rising=("fast", "slow"),
+         warm_up=lambda f, s, g: (s - 1, s + g - 2, s + g - 2), state=lambda f, s, g: 7)
 @compiled
 def macd(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
-    """State: bars seen up to slow + signal, then sum and average of fast, slow and signal, each starting from a simple mean."""
+    """State: bars seen up to slow + signal, then sum and average of fast, slow and signal, each starting from a simple
+    mean.
+    """
     fast = p[0]
     slow = p[1]
     signal = p[2]
@@ -225,9 +234,9 @@ def macd(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
 
 
 @feature("adx", "momentum", "Average directional index, and the two directional indicators; 0 to 100.",
-         formula="DI = 100 smoothed DM / smoothed TR; DX = 100 |+DI - -DI| / (+DI + -DI); ADX: Wilder average of DX, from the mean of n",
-         source="Wilder (1978), 4", params=(window(14),), outputs=("adx", "plus_di", "minus_di"),
-         warm_up=lambda n: (2 * n - 1, n, n), state=lambda n: 8)
+         formula="DI = 100 smoothed DM / smoothed TR; DX = 100 |+DI - -DI| / (+DI + -DI); ADX: Wilder average of DX, "
+                 "from the mean of n", source="Wilder (1978), 4", params=(window(14),),
+         outputs=("adx", "plus_di", "minus_di"), warm_up=lambda n: (2 * n - 1, n, n), state=lambda n: 8)
 @compiled
 def adx(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: bars seen up to 2n, last high, low, close, smoothed TR, +DM, -DM, average of DX."""
@@ -274,12 +283,15 @@ def adx(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
 
 
 @feature("aroon", "momentum", "Aroon: how long ago the highest high and the lowest low of n + 1 bars were; 0 to 100.",
-         formula="up = 100 (n - bars since highest high) / n, the latest where several are equal; oscillator = up - down",
-         source="Chande, Stocks & Commodities 13:9 (1995)", params=(window(25),), outputs=("up", "down", "oscillator"),
-         warm_up=lambda n: n, state=lambda n: 6 + 2 * (n + 1), windowed=lambda n: n)
+         formula="up = 100 (n - bars since highest high) / n, the latest where several are equal; oscillator = up - "
+                 "down", source="Chande, Stocks & Commodities 13:9 (1995)", params=(window(25),),
+         outputs=("up", "down", "oscillator"), warm_up=lambda n: n, state=lambda n: 6 + 2 * (n + 1),
+         windowed=lambda n: n)
 @compiled
 def aroon(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
-    """State: position, full, highest, its age, lowest, its age, ring of highs and lows. Searched again when the extreme leaves."""
+    """State: position, full, highest, its age, lowest, its age, ring of highs and lows. Searched again when the
+    extreme leaves.
+    """
     n = int(p[0])
     w = n + 1
     for i in range(code.shape[0]):

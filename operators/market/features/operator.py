@@ -1,10 +1,12 @@
 """The feature operator: closed bars in, one row of feature values per bar out.
 
-Each timeframe is a `FeatureSet`: a state matrix per distinct feature, a row per symbol, gone over in chunks of bars by every kernel
-in turn. Values are a function of the symbol's bars alone, whatever the frames and whichever other symbols came with them.
+Each timeframe is a `FeatureSet`: a state matrix per distinct feature, a row per symbol, gone over in chunks of bars by
+every kernel in turn. Values are a function of the symbol's bars alone, whatever the frames and whichever other symbols
+came with them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,8 @@ from schemas.tables import BARS, Rows
 class FeatureSet:
     """The features of one timeframe and their state.
 
-    `names` are the columns, as they were asked for; a feature of several outputs, asked for without one, gives them all.
+    `names` are the columns, as they were asked for; a feature of several outputs, asked for without one, gives them
+    all.
     """
 
     def __init__(self, interval_ns: int, texts: Sequence[str]) -> None:
@@ -49,7 +52,7 @@ class FeatureSet:
         self._states = [np.zeros((1, plan.feature.state(plan.values)), np.float64) for plan in plans]
         self._keys = [plan.key for plan in plans]
         self._out = np.zeros((int(first_row[-1]), STRIDE), np.float64)
-        self._outs = [self._out[a:z] for a, z in zip(first_row[:-1], first_row[1:], strict=True)]
+        self._outs = [self._out[a:z] for a, z in pairwise(first_row)]
         self._b = np.zeros((N_COLS, STRIDE), np.float64)
         self._code = np.zeros(CHUNK, np.int32)
 
@@ -85,7 +88,9 @@ class FeatureSet:
 
 
 class Features:
-    """Operator: adds a `FeatureRows` per timeframe to every frame, in the order of the requests; a timeframe without bars is empty."""
+    """Operator: adds a `FeatureRows` per timeframe to every frame, in the order of the requests; a timeframe without
+    bars is empty.
+    """
 
     name = "features"
 
@@ -112,7 +117,9 @@ class Features:
 
 
 def compute_features(bars: Rows, symbols: Sequence[str], interval_ns: int, names: Sequence[str]) -> FeatureRows:
-    """The features of a table of bars, exactly as the pipeline computes them; bars of other kinds and intervals are passed over."""
+    """The features of a table of bars, exactly as the pipeline computes them; bars of other kinds and intervals are
+    passed over.
+    """
     return FeatureSet(interval_ns, names).step(bars, len(symbols))
 
 

@@ -1,7 +1,9 @@
-"""The register of features: what each is called, takes, gives and how long it warms up, and the kernel that computes it.
+"""The register of features: what each is called, takes, gives and how long it warms up, and the kernel that computes
+it.
 
-A feature is declared once, by `@feature(...)` over its kernel; the column, the command's listing, the docs and the tests follow
-from that. One kernel may serve several features, told apart by the `fixed` numbers that follow the parameters in `p`.
+A feature is declared once, by `@feature(...)` over its kernel; the column, the command's listing, the docs and the
+tests follow from that. One kernel may serve several features, told apart by the `fixed` numbers that follow the
+parameters in `p`.
 """
 
 import re
@@ -14,8 +16,9 @@ from schemas.errors import UserError, unknown
 Kernel = Callable[..., None]
 """kernel(code: int32[:], b: float64[:, ::1], p: float64[::1], state: float64[:, ::1], out: float64[:, ::1]).
 
-Goes over `code` in order: `b[column, i]` is the bar, `state[code[i]]` its symbol's row (zeros at first), `out[k, i]` gets
-output k, NaN while it warms up. Nothing else may be read or written."""
+Goes over `code` in order: `b[column, i]` is the bar, `state[code[i]]` its symbol's row (zeros at first), `out[k, i]`
+gets output k, NaN while it warms up. Nothing else may be read or written.
+"""
 Numbers = tuple[float, ...]
 
 WINDOW_MAX = 10_000
@@ -59,8 +62,8 @@ def real(name: str, default: float, low: float, high: float) -> Param:
 class Feature:
     """One declared feature.
 
-    warm_up: bars before the first value of each output. state: columns of a symbol's state row. windowed: the value depends on
-    a bounded number of bars alone (None: it does not), namely that many before the current one.
+    warm_up: bars before the first value of each output. state: columns of a symbol's state row. windowed: the value
+    depends on a bounded number of bars alone (None: it does not), namely that many before the current one.
     """
 
     name: str
@@ -112,11 +115,13 @@ FEATURES: dict[str, Feature] = {}
 
 
 def feature(
-    name: str, family: str, doc: str, *, formula: str, source: str, params: tuple[Param, ...] = (), outputs: tuple[str, ...] = ("",),
-    warm_up: Callable[..., int | tuple[int, ...]] = lambda: 0, state: Callable[..., int] = lambda: 1, fixed: Numbers = (),
-    rising: tuple[str, ...] = (), windowed: Callable[..., int] | None = None,
+    name: str, family: str, doc: str, *, formula: str, source: str, params: tuple[Param, ...] = (),
+    outputs: tuple[str, ...] = ("",), warm_up: Callable[..., int | tuple[int, ...]] = lambda *_: 0,
+    state: Callable[..., int] = lambda *_: 1, fixed: Numbers = (), rising: tuple[str, ...] = (),
+    windowed: Callable[..., int] | None = None,
 ) -> Callable[[Kernel], Kernel]:
-    """Declare a feature over its kernel. `warm_up`, `state` and `windowed` take the parameters, whole ones as int, one by one.
+    """Declare a feature over its kernel. `warm_up`, `state` and `windowed` take the parameters, whole ones as int, one
+    by one.
 
     `rising` names parameters of which each must be larger than the one before.
     """
@@ -131,8 +136,8 @@ def feature(
     def declare(kernel: Kernel) -> Kernel:
         assert name not in FEATURES, name
         FEATURES[name] = Feature(
-            name, family, params, outputs, bars, lambda values: max(1, state(*typed(values))), fixed, doc, formula, source, rising,
-            None if windowed is None else lambda values: windowed(*typed(values)), kernel,
+            name, family, params, outputs, bars, lambda values: max(1, state(*typed(values))), fixed, doc, formula,
+            source, rising, None if windowed is None else lambda values: windowed(*typed(values)), kernel,
         )
         return kernel
 
@@ -153,7 +158,8 @@ def _parse(text: str) -> tuple[Feature, Numbers, str | None]:
     given = [part.strip() for part in inside.split(",")] if inside and inside.strip() else []
     if len(given) > len(found.params):
         takes = f"{len(found.params)} ({', '.join(p.name for p in found.params)})" if found.params else "none"
-        raise UserError(f'feature "{text}" has {len(given)} parameters, {name} takes {takes}; write {found.columns()[0]}')
+        raise UserError(
+            f'feature "{text}" has {len(given)} parameters, {name} takes {takes}; write {found.columns()[0]}')
     numbers = [p.check(f'"{text}"', part) for p, part in zip(found.params, given, strict=False)]
     values = (*numbers, *found.defaults[len(numbers):])
     by_name = dict(zip((p.name for p in found.params), values, strict=True))
@@ -168,7 +174,9 @@ def _parse(text: str) -> tuple[Feature, Numbers, str | None]:
 
 
 def parse(text: str) -> Request:
-    """The one column that `text` names; UserError where it names none, or a feature of several outputs without saying which."""
+    """The one column that `text` names; UserError where it names none, or a feature of several outputs without saying
+    which.
+    """
     found, values, output = _parse(text)
     if output is None and found.outputs != ("",):
         raise UserError(f'feature "{text}" has outputs {", ".join(found.outputs)}; write {found.columns(values)[0]}')
@@ -176,7 +184,9 @@ def parse(text: str) -> Request:
 
 
 def expand(texts: Iterable[str]) -> tuple[Request, ...]:
-    """The columns that the texts name; a feature of several outputs, named without one, gives them all. Repeats are dropped."""
+    """The columns that the texts name; a feature of several outputs, named without one, gives them all. Repeats are
+    dropped.
+    """
     requests: dict[str, Request] = {}
     for text in texts:
         found, values, output = _parse(text)

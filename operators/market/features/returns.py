@@ -9,16 +9,17 @@ GAP, BODY, TRUE_RANGE, RANGE = 0.0, 1.0, 2.0, 3.0
 
 
 @feature("ret", "returns", "Simple return over n bars, as a fraction.", formula="C[t] / C[t-n] - 1",
-         source="Campbell, Lo, MacKinlay (1997), 1.4", params=(window(1),), fixed=(RET,), warm_up=lambda n: n, state=ring_size,
-         windowed=lambda n: n)
+         source="Campbell, Lo, MacKinlay (1997), 1.4", params=(window(1),), fixed=(RET,), warm_up=lambda n: n,
+         state=ring_size, windowed=lambda n: n)
 @feature("log_ret", "returns", "Logarithmic return over n bars.", formula="ln(C[t] / C[t-n])",
-         source="Campbell, Lo, MacKinlay (1997), 1.4", params=(window(1),), fixed=(LOG_RET,), warm_up=lambda n: n, state=ring_size,
-         windowed=lambda n: n)
+         source="Campbell, Lo, MacKinlay (1997), 1.4", params=(window(1),), fixed=(LOG_RET,), warm_up=lambda n: n,
+         state=ring_size, windowed=lambda n: n)
 @feature("roc", "momentum", "Rate of change over n bars, in percent.", formula="100 (C[t] / C[t-n] - 1)",
          source="Murphy, Technical Analysis of the Financial Markets (1999), 10", params=(window(14),), fixed=(ROC,),
          warm_up=lambda n: n, state=ring_size, windowed=lambda n: n)
 @feature("mom", "momentum", "Momentum: change of the close over n bars, in price.", formula="C[t] - C[t-n]",
-         source="Murphy (1999), 10", params=(window(10),), fixed=(MOM,), warm_up=lambda n: n, state=ring_size, windowed=lambda n: n)
+         source="Murphy (1999), 10", params=(window(10),), fixed=(MOM,), warm_up=lambda n: n, state=ring_size,
+         windowed=lambda n: n)
 @compiled
 def lagged(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     n = int(p[0])
@@ -35,13 +36,14 @@ def lagged(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> Non
             out[0, i] = x - old
 
 
-@feature("gap_ret", "returns", "Return from the last close to this open: the overnight or weekend gap.", formula="O[t] / C[t-1] - 1",
-         source="Yang, Zhang (2000)", fixed=(GAP,), warm_up=lambda: 1, windowed=lambda: 1)
+@feature("gap_ret", "returns", "Return from the last close to this open: the overnight or weekend gap.",
+         formula="O[t] / C[t-1] - 1", source="Yang, Zhang (2000)", fixed=(GAP,), warm_up=lambda: 1, windowed=lambda: 1)
 @feature("body_ret", "returns", "Return from the open to the close of the bar.", formula="C[t] / O[t] - 1",
          source="Nison, Japanese Candlestick Charting Techniques (1991)", fixed=(BODY,), windowed=lambda: 0)
 @feature("true_range", "volatility", "True range: the bar's range with the gap before it.",
-         formula="max(H, C[t-1]) - min(L, C[t-1])", source="Wilder, New Concepts in Technical Trading Systems (1978), 3",
-         fixed=(TRUE_RANGE,), warm_up=lambda: 1, windowed=lambda: 1)
+         formula="max(H, C[t-1]) - min(L, C[t-1])",
+         source="Wilder, New Concepts in Technical Trading Systems (1978), 3", fixed=(TRUE_RANGE,), warm_up=lambda: 1,
+         windowed=lambda: 1)
 @feature("range_ratio", "volatility", "The bar's range as a fraction of its close.", formula="(H - L) / C",
          source="Parkinson (1980), without the logarithm", fixed=(RANGE,), windowed=lambda: 0)
 @compiled

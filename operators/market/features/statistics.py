@@ -20,11 +20,13 @@ from operators.market.features.windows import (
 
 
 @feature("skew", "statistics", "Skewness of the last n log returns (sample); 0 where they did not vary.",
-         formula="sqrt(n (n-1)) / (n-2) m3 / m2**1.5", source="Joanes, Gill, The Statistician 47:1 (1998), G1", params=(window(50, low=3),),
-         fixed=(0.0,), warm_up=lambda n: n, state=lambda n: 1 + powers_size(n), windowed=lambda n: n)
+         formula="sqrt(n (n-1)) / (n-2) m3 / m2**1.5", source="Joanes, Gill, The Statistician 47:1 (1998), G1",
+         params=(window(50, low=3),), fixed=(0.0,), warm_up=lambda n: n, state=lambda n: 1 + powers_size(n),
+         windowed=lambda n: n)
 @feature("kurtosis", "statistics", "Excess kurtosis of the last n log returns (sample); 0 where they did not vary.",
-         formula="(n-1) / ((n-2)(n-3)) ((n+1) m4/m2**2 - 3 (n-1))", source="Joanes, Gill (1998), G2", params=(window(50, low=4),),
-         fixed=(1.0,), warm_up=lambda n: n, state=lambda n: 1 + powers_size(n), windowed=lambda n: n)
+         formula="(n-1) / ((n-2)(n-3)) ((n+1) m4/m2**2 - 3 (n-1))", source="Joanes, Gill (1998), G2",
+         params=(window(50, low=4),), fixed=(1.0,), warm_up=lambda n: n, state=lambda n: 1 + powers_size(n),
+         windowed=lambda n: n)
 @compiled
 def shape(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: last log close (0: none), window of returns."""
@@ -48,9 +50,10 @@ def shape(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None
 
 
 @feature("slope", "statistics", "Straight line through the last n closes, by least squares.",
-         formula="close = intercept + slope x, x = 0 at the oldest bar; r2 explained share, 0 where flat; line: its value at this bar",
-         source="least squares; Murphy (1999)", params=(window(20, low=2),), outputs=("slope", "intercept", "r2", "line"),
-         warm_up=lambda n: n - 1, state=line_size, windowed=lambda n: n - 1)
+         formula="close = intercept + slope x, x = 0 at the oldest bar; r2 explained share, 0 where flat; line: its "
+                 "value at this bar", source="least squares; Murphy (1999)", params=(window(20, low=2),),
+         outputs=("slope", "intercept", "r2", "line"), warm_up=lambda n: n - 1, state=line_size,
+         windowed=lambda n: n - 1)
 @compiled
 def slope(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     n = int(p[0])
@@ -66,11 +69,12 @@ def slope(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None
         out[3, i] = mean + 0.5 * (n - 1) * rise
 
 
-@feature("variance_ratio", "statistics", "Variance ratio of q-bar to one-bar returns: 1 random walk, above it trend, below it reversal.",
-         formula="VR(q) with overlapping q-bar returns inside n bars and both corrections for bias; 1 where nothing moved",
-         source="Lo, MacKinlay, Review of Financial Studies 1:1 (1988)", params=(window(100, low=4), window(5, "q", low=2)), rising=("q", "length"),
-         warm_up=lambda n, q: n, state=lambda n, q: ring_size(q) + moments_size(n) + moments_size(max(1, n - q + 1)),
-         windowed=lambda n, q: n)
+@feature("variance_ratio", "statistics",
+         "Variance ratio of q-bar to one-bar returns: 1 random walk, above it trend, below it reversal.",
+         formula="VR(q) with overlapping q-bar returns inside n bars and both corrections for bias; 1 where nothing "
+                 "moved", source="Lo, MacKinlay, Review of Financial Studies 1:1 (1988)",
+         params=(window(100, low=4), window(5, "q", low=2)), rising=("q", "length"), warm_up=lambda n, q: n,
+         state=lambda n, q: ring_size(q) + moments_size(n) + moments_size(max(1, n - q + 1)), windowed=lambda n, q: n)
 @compiled
 def variance_ratio(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: ring of q log closes, window of one-bar returns, window of q-bar returns."""
@@ -99,10 +103,12 @@ def variance_ratio(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats
                     out[0, i] = 1.0 if short == 0.0 else long / short
 
 
-@feature("hurst", "statistics", "Hurst exponent: 0.5 random walk, above it persistence, below it reversal; 0.5 where nothing moved.",
-         formula="half the slope of ln mean((ln C[t] - ln C[t-s])**2) on ln s, s = 1, 2, 4, 8, 16, over n differences of each",
-         source="generalised Hurst exponent, q = 2: Di Matteo, Quantitative Finance 7:1 (2007)", params=(window(100, low=16),),
-         warm_up=lambda n: n + 15, state=lambda n: 17 + 4 * sum_size(n), windowed=lambda n: n + 15)
+@feature("hurst", "statistics",
+         "Hurst exponent: 0.5 random walk, above it persistence, below it reversal; 0.5 where nothing moved.",
+         formula="half the slope of ln mean((ln C[t] - ln C[t-s])**2) on ln s, s = 1, 2, 4, 8, 16, over n differences "
+                 "of each", source="generalised Hurst exponent, q = 2: Di Matteo, Quantitative Finance 7:1 (2007)",
+         params=(window(100, low=16),), warm_up=lambda n: n + 15, state=lambda n: 17 + 4 * sum_size(n),
+         windowed=lambda n: n + 15)
 @compiled
 def hurst(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: bars seen up to 31, ring of 16 log closes, windows for s = 1, 2, 8, 16 (4 has no weight in the slope)."""
@@ -132,8 +138,8 @@ def hurst(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None
 
 
 @feature("percent_rank", "statistics", "Share of the last n closes that were at or below this one, in percent.",
-         formula="100 count(C[t-k] <= C[t], k = 1 .. n) / n", source="percent rank; as TradingView", params=(window(20),), warm_up=lambda n: n,
-         state=ring_size, windowed=lambda n: n)
+         formula="100 count(C[t-k] <= C[t], k = 1 .. n) / n", source="percent rank; as TradingView",
+         params=(window(20),), warm_up=lambda n: n, state=ring_size, windowed=lambda n: n)
 @compiled
 def percent_rank(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     n = int(p[0])

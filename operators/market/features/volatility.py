@@ -15,19 +15,30 @@ from operators.market.features.columns import (
     compiled,
 )
 from operators.market.features.registry import feature, real, window
-from operators.market.features.windows import NAN, max_push, moments_push, moments_size, sum_push, sum_size
+from operators.market.features.windows import (
+    NAN,
+    max_push,
+    moments_push,
+    moments_size,
+    not_below_zero,
+    sum_push,
+    sum_size,
+)
 
 ATR, NATR, ATR_RATIO = 0.0, 1.0, 2.0
 PARKINSON, GARMAN_KLASS, ROGERS_SATCHELL = 0.0, 1.0, 2.0
 
 
-@feature("atr", "volatility", "Average true range, in price.", formula="A += (TR - A)/n, from the mean of the first n true ranges (from bar 2 on)",
-         source="Wilder (1978), 3", params=(window(14),), fixed=(1.0, ATR), warm_up=lambda n: n, state=lambda n: 4)
-@feature("natr", "volatility", "Average true range in percent of the close.", formula="100 ATR / C", source="Forman, Stocks & Commodities 24:5 (2006)",
-         params=(window(14),), fixed=(1.0, NATR), warm_up=lambda n: n, state=lambda n: 4)
-@feature("atr_ratio", "volatility", "Short over long average true range: above 1 volatility rises.", formula="ATR(short) / ATR(long); 1 where nothing moved",
-         source="ratio of Wilder's averages", params=(window(20, "short"), window(100, "long")), rising=("short", "long"),
-         fixed=(ATR_RATIO,), warm_up=lambda s, g: g, state=lambda s, g: 4)
+@feature("atr", "volatility", "Average true range, in price.",
+         formula="A += (TR - A)/n, from the mean of the first n true ranges (from bar 2 on)", source="Wilder (1978), 3",
+         params=(window(14),), fixed=(1.0, ATR), warm_up=lambda n: n, state=lambda n: 4)
+@feature("natr", "volatility", "Average true range in percent of the close.", formula="100 ATR / C",
+         source="Forman, Stocks & Commodities 24:5 (2006)", params=(window(14),), fixed=(1.0, NATR),
+         warm_up=lambda n: n, state=lambda n: 4)
+@feature("atr_ratio", "volatility", "Short over long average true range: above 1 volatility rises.",
+         formula="ATR(short) / ATR(long); 1 where nothing moved", source="ratio of Wilder's averages",
+         params=(window(20, "short"), window(100, "long")), rising=("short", "long"), fixed=(ATR_RATIO,),
+         warm_up=lambda s, g: g, state=lambda s, g: 4)
 @compiled
 def atr(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: bars seen up to the longest length + 1, last close, the two averages."""
@@ -66,9 +77,10 @@ def atr(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
 
 
 @feature("ewma_vol", "volatility", "Exponentially weighted volatility of log returns.",
-         formula="sqrt(sum w r**2 / sum w), w = lambda**age over all returns so far; first value after 1/(1 - lambda) returns",
-         source="RiskMetrics Technical Document (1996), 5; weights that sum to one from the start", params=(real("lambda", 0.94, 0.5, 0.9999),),
-         warm_up=lambda decay: round(1.0 / (1.0 - decay)), state=lambda decay: 4)
+         formula="sqrt(sum w r**2 / sum w), w = lambda**age over all returns so far; first value after 1/(1 - lambda) "
+                 "returns", source="RiskMetrics Technical Document (1996), 5; weights that sum to one from the start",
+         params=(real("lambda", 0.94, 0.5, 0.9999),), warm_up=lambda decay: round(1.0 / (1.0 - decay)),
+         state=lambda decay: 4)
 @compiled
 def ewma_vol(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: bars seen up to the warm-up + 1, last log close, weighted sum of squares, sum of weights."""
@@ -92,15 +104,17 @@ def ewma_vol(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> N
         out[0, i] = math.sqrt(total / weight) if seen >= ready else NAN
 
 
-@feature("parkinson", "volatility", "Parkinson volatility, from the ranges of n bars.", formula="sqrt(mean ln(H/L)**2 / (4 ln 2))",
-         source="Parkinson, Journal of Business 53:1 (1980)", params=(window(20),), fixed=(PARKINSON,), warm_up=lambda n: n - 1,
-         state=sum_size, windowed=lambda n: n - 1)
+@feature("parkinson", "volatility", "Parkinson volatility, from the ranges of n bars.",
+         formula="sqrt(mean ln(H/L)**2 / (4 ln 2))", source="Parkinson, Journal of Business 53:1 (1980)",
+         params=(window(20),), fixed=(PARKINSON,), warm_up=lambda n: n - 1, state=sum_size, windowed=lambda n: n - 1)
 @feature("garman_klass", "volatility", "Garman-Klass volatility, from ranges and bodies of n bars.",
-         formula="sqrt(mean(ln(H/L)**2 / 2 - (2 ln 2 - 1) ln(C/O)**2))", source="Garman, Klass, Journal of Business 53:1 (1980)",
-         params=(window(20),), fixed=(GARMAN_KLASS,), warm_up=lambda n: n - 1, state=sum_size, windowed=lambda n: n - 1)
+         formula="sqrt(mean(ln(H/L)**2 / 2 - (2 ln 2 - 1) ln(C/O)**2))",
+         source="Garman, Klass, Journal of Business 53:1 (1980)", params=(window(20),), fixed=(GARMAN_KLASS,),
+         warm_up=lambda n: n - 1, state=sum_size, windowed=lambda n: n - 1)
 @feature("rogers_satchell", "volatility", "Rogers-Satchell volatility of n bars, unbiased under drift.",
-         formula="sqrt(mean(ln(H/C) ln(H/O) + ln(L/C) ln(L/O)))", source="Rogers, Satchell, Annals of Applied Probability 1:4 (1991)",
-         params=(window(20),), fixed=(ROGERS_SATCHELL,), warm_up=lambda n: n - 1, state=sum_size, windowed=lambda n: n - 1)
+         formula="sqrt(mean(ln(H/C) ln(H/O) + ln(L/C) ln(L/O)))",
+         source="Rogers, Satchell, Annals of Applied Probability 1:4 (1991)", params=(window(20),),
+         fixed=(ROGERS_SATCHELL,), warm_up=lambda n: n - 1, state=sum_size, windowed=lambda n: n - 1)
 @compiled
 def range_volatility(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     n = int(p[0])
@@ -117,16 +131,19 @@ def range_volatility(code: Codes, b: Floats, p: Floats, state: Floats, out: Floa
         else:
             term = by_range * (h - low) * (h - low) - by_body * (c - o) * (c - o)
         mean = sum_push(state, code[i], 0, n, term) / n
-        out[0, i] = math.sqrt(mean if mean > 0.0 or mean != mean else 0.0)
+        out[0, i] = math.sqrt(not_below_zero(mean))
 
 
-@feature("yang_zhang", "volatility", "Yang-Zhang volatility of n bars: unbiased under drift, with the gaps between bars.",
+@feature("yang_zhang", "volatility",
+         "Yang-Zhang volatility of n bars: unbiased under drift, with the gaps between bars.",
          formula="sqrt(var ln(O/C') + k var ln(C/O) + (1-k) RS), k = 0.34/(1.34 + (n+1)/(n-1)); sample variances",
          source="Yang, Zhang, Journal of Business 73:3 (2000)", params=(window(20, low=2),), warm_up=lambda n: n,
          state=lambda n: 1 + 2 * moments_size(n) + sum_size(n), windowed=lambda n: n)
 @compiled
 def yang_zhang(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
-    """State: bars seen (0, 1), windows of bodies, of Rogers-Satchell terms, of gaps; before the first gap none is pushed."""
+    """State: bars seen (0, 1), windows of bodies, of Rogers-Satchell terms, of gaps; before the first gap none is
+    pushed.
+    """
     n = int(p[0])
     k = 0.34 / (1.34 + (n + 1.0) / (n - 1.0))
     size = 5 + 3 * n
@@ -144,12 +161,12 @@ def yang_zhang(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) ->
         _, gaps = moments_push(state, r, 1, n, o - last)
         _, bodies = moments_push(state, r, 1 + size, n, c - o)
         drift_free = sum_push(state, r, 1 + 2 * size, n, (h - c) * (h - o) + (low - c) * (low - o)) / n
-        out[0, i] = math.sqrt((gaps + k * bodies) * (n / (n - 1.0)) + (1.0 - k) * max(0.0, drift_free))
+        out[0, i] = math.sqrt((gaps + k * bodies) * (n / (n - 1.0)) + (1.0 - k) * not_below_zero(drift_free))
 
 
-@feature("realized_vol", "volatility", "Standard deviation of the last n log returns (sample).", formula="sqrt(sum (r - mean r)**2 / (n - 1))",
-         source="Campbell, Lo, MacKinlay (1997), 9.3", params=(window(20, low=2),), warm_up=lambda n: n,
-         state=lambda n: 1 + moments_size(n), windowed=lambda n: n)
+@feature("realized_vol", "volatility", "Standard deviation of the last n log returns (sample).",
+         formula="sqrt(sum (r - mean r)**2 / (n - 1))", source="Campbell, Lo, MacKinlay (1997), 9.3",
+         params=(window(20, low=2),), warm_up=lambda n: n, state=lambda n: 1 + moments_size(n), windowed=lambda n: n)
 @compiled
 def realized_vol(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     n = int(p[0])
@@ -166,8 +183,9 @@ def realized_vol(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) 
 
 
 @feature("choppiness", "volatility", "Choppiness index: near 100 the market goes nowhere, near 0 it trends.",
-         formula="100 log(sum TR / (max H - min L)) / log n over n bars; 100 where the range is empty", source="Dreiss; E. W. Dreiss (1992)",
-         params=(window(14, low=2),), warm_up=lambda n: n, state=lambda n: 1 + 3 * sum_size(n), windowed=lambda n: n)
+         formula="100 log(sum TR / (max H - min L)) / log n over n bars; 100 where the range is empty",
+         source="Dreiss; E. W. Dreiss (1992)", params=(window(14, low=2),), warm_up=lambda n: n,
+         state=lambda n: 1 + 3 * sum_size(n), windowed=lambda n: n)
 @compiled
 def choppiness(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: last close (0: none), windows of true ranges, highs, minus lows; the first bar is not pushed."""

@@ -1,4 +1,5 @@
-"""Volume and money flow. Averages of volume are in `averages`, its z-score in `bands`, next to the kernels they share."""
+"""Volume and money flow. Averages of volume are in `averages`, its z-score in `bands`, next to the kernels they share.
+"""
 
 from operators.market.features.columns import CLOSE, HIGH, LOW, TS_OPEN, VOLUME, Codes, Floats, compiled
 from operators.market.features.registry import Param, feature, window
@@ -7,14 +8,17 @@ from operators.market.features.windows import NAN, sum_push, sum_size
 OBV, ADL, VWAP = 0.0, 1.0, 2.0
 
 
-@feature("obv", "volume", "On-balance volume since the tape began; 0 on the first bar.", formula="± V with the sign of the close's change, summed",
+@feature("obv", "volume", "On-balance volume since the tape began; 0 on the first bar.",
+         formula="± V with the sign of the close's change, summed",
          source="Granville, New Key to Stock Market Profits (1963)", fixed=(0.0, OBV), state=lambda: 3)
-@feature("adl", "volume", "Accumulation/distribution line since the tape began.", formula="sum of V ((C - L) - (H - C)) / (H - L); 0 for a bar without range",
+@feature("adl", "volume", "Accumulation/distribution line since the tape began.",
+         formula="sum of V ((C - L) - (H - C)) / (H - L); 0 for a bar without range",
          source="Chaikin; Achelis, Technical Analysis from A to Z (1995)", fixed=(0.0, ADL), state=lambda: 3)
-@feature("vwap", "volume", "Volume-weighted average of the typical price since the tape began, or since the last anchor.",
-         formula="sum TP V / sum V, TP = (H + L + C)/3; anchor: start again every so many minutes since 1970 UTC (1440: each day), 0 never",
-         source="Berkowitz, Logue, Noser, Journal of Finance 43:1 (1988)", params=(Param("anchor", 0, 0, 525_600),), fixed=(VWAP,),
-         state=lambda anchor: 3)
+@feature("vwap", "volume",
+         "Volume-weighted average of the typical price since the tape began, or since the last anchor.",
+         formula="sum TP V / sum V, TP = (H + L + C)/3; anchor: start again every so many minutes since 1970 UTC "
+                 "(1440: each day), 0 never", source="Berkowitz, Logue, Noser, Journal of Finance 43:1 (1988)",
+         params=(Param("anchor", 0, 0, 525_600),), fixed=(VWAP,), state=lambda anchor: 3)
 @compiled
 def cumulative(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
     """State: sum; last close (0: none) or sum of volumes; number of the anchor period + 1."""
@@ -55,9 +59,10 @@ def cumulative(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) ->
 
 @feature("mfi", "volume", "Money flow index, the volume-weighted RSI; 0 to 100.",
          formula="100 P / (P + N): TP V summed over n bars where TP rose and where it fell; 50 where neither",
-         source="Quong, Soudack, Stocks & Commodities 7:3 (1989)", params=(window(14),), fixed=(0.0,), warm_up=lambda n: n,
-         state=lambda n: 1 + 2 * sum_size(n), windowed=lambda n: n)
-@feature("cmf", "volume", "Chaikin money flow, -1 to 1.", formula="sum V ((C - L) - (H - C)) / (H - L) / sum V over n bars; 0 without volume",
+         source="Quong, Soudack, Stocks & Commodities 7:3 (1989)", params=(window(14),), fixed=(0.0,),
+         warm_up=lambda n: n, state=lambda n: 1 + 2 * sum_size(n), windowed=lambda n: n)
+@feature("cmf", "volume", "Chaikin money flow, -1 to 1.",
+         formula="sum V ((C - L) - (H - C)) / (H - L) / sum V over n bars; 0 without volume",
          source="Chaikin; Achelis (1995)", params=(window(20),), fixed=(1.0,), warm_up=lambda n: n - 1,
          state=lambda n: 1 + 2 * sum_size(n), windowed=lambda n: n - 1)
 @compiled

@@ -1,13 +1,14 @@
 """Sliding windows that never subtract: sums, moments, extremes, straight lines and pairs over the last n values.
 
-Each is the two-block scheme of van Herk (1992) and Gil and Werman (1993): the stream is cut into blocks of n; a window is a
-suffix of the block before and a prefix of this one; suffixes are made once a block. So a push costs O(1) however long the
-window is, a value that left the window leaves nothing behind (no drift, an absurd outlier is forgotten exactly), and the
-error is that of adding n numbers. Powers are taken of `x - c`, where `c` is the last value of the block before, which is
-always inside the window; therefore (mean - c)**2 <= n * variance, and cancellation costs at most a factor n in the variance.
+Each is the two-block scheme of van Herk (1992) and Gil and Werman (1993): the stream is cut into blocks of n; a window
+is a suffix of the block before and a prefix of this one; suffixes are made once a block. So a push costs O(1) however
+long the window is, a value that left the window leaves nothing behind (no drift, an absurd outlier is forgotten
+exactly), and the error is that of adding n numbers. Powers are taken of `x - c`, where `c` is the last value of the
+block before, which is always inside the window; therefore (mean - c)**2 <= n * variance, and cancellation costs at
+most a factor n in the variance.
 
-A window lives in row `r` of a state matrix, from column `o` on; all zeros is an empty one. `*_size(n)` columns are taken.
-A push returns NaN until n values have come.
+A window lives in row `r` of a state matrix, from column `o` on; all zeros is an empty one. `*_size(n)` columns are
+taken. A push returns NaN until n values have come.
 """
 
 import math
@@ -39,6 +40,12 @@ def pair_size(n: int) -> int:
 
 def ring_size(n: int) -> int:
     return 2 + n
+
+
+@helper
+def not_below_zero(x: float) -> float:
+    """`x`, or zero where rounding took it below; NaN stays NaN."""
+    return 0.0 if x < 0.0 else x
 
 
 @helper
@@ -91,7 +98,7 @@ def max_push(st: Floats, r: int, o: int, n: int, x: float) -> float:
         st[r, o] = k + 1
         if st[r, o + 1] == 0.0:
             return NAN
-        before = st[r, suf + k + 1]
+        before: float = st[r, suf + k + 1]
         return before if before > prefix else prefix
     top = x
     for j in range(n - 1, -1, -1):
@@ -105,7 +112,9 @@ def max_push(st: Floats, r: int, o: int, n: int, x: float) -> float:
 
 @helper
 def moments_push(st: Floats, r: int, o: int, n: int, x: float) -> tuple[float, float]:
-    """Mean and population variance of the last n values. Layout: position, full, c, two prefixes, ring, two suffixes each."""
+    """Mean and population variance of the last n values. Layout: position, full, c, two prefixes, ring, two suffixes
+    each.
+    """
     k = int(st[r, o])
     ring = o + 5
     suf = ring + n
@@ -137,7 +146,7 @@ def moments_push(st: Floats, r: int, o: int, n: int, x: float) -> tuple[float, f
         st[r, o + 1] = 1.0
         st[r, o + 2] = c
     m = s1 / n
-    return c + m, max(0.0, s2 / n - m * m)
+    return c + m, not_below_zero(s2 / n - m * m)
 
 
 @helper
@@ -250,7 +259,7 @@ def powers_push(st: Floats, r: int, o: int, n: int, x: float) -> tuple[float, fl
     m3 = s3 / n
     m4 = s4 / n
     mm = m1 * m1
-    return max(0.0, m2 - mm), m3 - 3.0 * m1 * m2 + 2.0 * m1 * mm, m4 - 4.0 * m1 * m3 + 6.0 * mm * m2 - 3.0 * mm * mm
+    return not_below_zero(m2 - mm), m3 - 3.0 * m1 * m2 + 2.0 * m1 * mm, m4 - 4.0 * m1 * m3 + 6.0 * mm * m2 - 3.0 * mm * mm
 
 
 @helper
@@ -318,4 +327,4 @@ def pair_push(st: Floats, r: int, o: int, n: int, x: float, y: float) -> tuple[f
         st[r, o + 3] = y
     mx = sx / n
     my = sy / n
-    return max(0.0, sxx / n - mx * mx), max(0.0, syy / n - my * my), sxy / n - mx * my
+    return not_below_zero(sxx / n - mx * mx), not_below_zero(syy / n - my * my), sxy / n - mx * my

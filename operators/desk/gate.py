@@ -1,0 +1,112 @@
+"""The gate: the one door to the market. A proposal becomes an approved order here or a refusal with its reason, never neither.
+
+Signals, flatten-all and manual proposals all come through `decide`; `ApprovedOrder` is constructed in this file alone.
+There is no bypass.
+"""
+
+import numpy as np
+from operators.compiled import inner
+
+from operators.desk.ledger import heat_of
+from operators.desk.limits import check
+from operators.desk.orders import clear_slot, finish, free_slot, place
+from operators.desk.sizing import size
+from operators.desk.state import DECISION_N, Desk, Out, Records
+from schemas.ids import fold
+from schemas.money import mul_units
+from schemas.records import ApprovedOrder
+from schemas.tables import SIDES, Rows
+from schemas.tables_desk import CANCELLED, MARKET
+
+
+@inner
+def order_id_of(desk: Desk, strategy: int, symbol: int, ts_bar_end: int, action: int, slot: int) -> int:
+    """client order id = hash(account, strategy, symbol, bar end, action, slot)."""
+    h = fold(desk.account[0].id, desk.strategy_ids[strategy])
+    h = fold(h, desk.symbol_ids[symbol])
+    h = fold(h, np.uint64(ts_bar_end))
+    return fold(fold(h, np.uint64(action)), np.uint64(slot))
+
+
+@inner
+def decide(desk: Desk, out: Out, strategy: int, symbol: int, action: int, cause: int, slot_no: int, ts_open: int, interval: int,
+           stop: int, target: int, trail: int, strength: float, ts: int, seq: int) -> None:
+    """One proposal in, one decision out; where it is approved, its order is placed."""
+    account = desk.account[0]
+    price = desk.symbols[symbol].last
+    held = desk.books[strategy, symbol].quantity
+    if action == 2:
+        quantity = abs(held)
+        side = -1 if held > 0 else 1
+    else:
+        side = 1 if action == 0 else -1
+        quantity = size(desk, symbol, strategy, price, stop if stop > 0 else (price - side * trail if trail > 0 else 0), strength)
+    row = out.decisions[out.n[DECISION_N]]
+    out.n[DECISION_N] += 1
+    account.decision_no += 1
+    row.ts_event_ns = ts
+    row.seq = seq
+    row.symbol = symbol
+    row.strategy = strategy
+    row.decision_no = account.decision_no
+    row.order_id = order_id_of(desk, strategy, symbol, ts_open + interval, action, slot_no)
+    row.action = action
+    row.cause = cause
+    row.slot = slot_no
+    row.ts_open_ns = ts_open
+    row.interval_ns = interval
+    row.trading_state = account.trading_state
+    row.policy_version = desk.policy[0].version
+    row.quantity = side * quantity
+    row.price = price
+    row.stop = stop
+    row.target = target
+    row.equity = account.equity
+    check(desk, row, strategy, symbol, action, cause, quantity, price, stop, strength, ts)
+    row.approved = 1 if row.reason == 0 else 0
+    if row.reason == 0:
+        approve(desk, out, row, side, quantity, trail, ts, seq)
+
+
+@inner
+def approve(desk: Desk, out: Out, row: Records, side: int, quantity: int, trail: int, ts: int, seq: int) -> None:
+    """Place the order of an approved decision; an exit first withdraws the entry that is still pending."""
+    account = desk.account[0]
+    strategy = row.strategy
+    symbol = row.symbol
+    b = desk.books[strategy, symbol]
+    is_exit = row.action == 2
+    if is_exit and b.entry_pending >= 0:
+        finish(desk, out, b.entry_pending, CANCELLED, ts, seq)
+    if quantity == 0:
+        return
+    k = free_slot(desk)
+    clear_slot(desk, k)
+    o = desk.orders[k]
+    if is_exit:
+        b.exit_pending = k
+    else:
+        o.bracket_stop = row.stop
+        o.bracket_target = row.target
+        o.bracket_trail = trail
+        o.reserved = mul_units(row.price, quantity)
+        o.reserved_heat = heat_of(side * quantity, side * o.reserved, row.stop)
+        account.pending_notional += o.reserved
+        account.pending_heat += o.reserved_heat
+        account.pending += 1
+        account.entries_today += 1
+        b.entry_pending = k
+    place(desk, out, k, strategy, symbol, row.order_id, np.uint64(0), MARKET, side, row.cause, quantity, ts, seq,
+          ts + desk.policy[0].latency, 1 if is_exit else 0)
+
+
+def approved_orders(decisions: Rows, account: str, symbols: tuple[str, ...], strategies: tuple[str, ...]) -> list[ApprovedOrder]:
+    """The orders that a venue may take: one per approved decision, in the order of the decisions."""
+    return [
+        ApprovedOrder(
+            order_id=int(row["order_id"]), account=account, strategy=strategies[row["strategy"]], symbol=symbols[row["symbol"]],
+            side=SIDES[1 if row["quantity"] > 0 else 2], quantity=abs(int(row["quantity"])), decision_no=int(row["decision_no"]),
+            ts_event_ns=int(row["ts_event_ns"]),
+        )
+        for row in decisions if row["approved"] and row["quantity"] != 0
+    ]

@@ -1,0 +1,270 @@
+"""The desk's loop: market rows, signals and control in tape order, one writer for the account.
+
+Rows are taken by `seq`; at the same place on the tape a trade comes before a quote, a bar, funding, a beat, control and last the
+signals, so a signal never fills on the row that caused it. Returns when the input is used up or an output could overflow; the cursor says where.
+"""
+
+import math
+
+import numpy as np
+
+from operators.compiled import inner, kernel
+
+from operators.desk.gate import decide
+from operators.desk.ledger import book, revalue
+from operators.desk.state import EQUITY_N, Desk, Out, Records
+from operators.desk.venue import NO_SIZE, work_bar, work_tick
+from schemas.money import mul_units, to_units
+from schemas.tables_desk import ACTIVE, CASH, CAUSE_FLATTEN, DISABLED, FUNDING, HALTED, REDUCING
+
+DAY_NS = 86_400_000_000_000
+END = 2**62
+TRADE_I, QUOTE_I, BAR_I, FUNDING_I, BEAT_I, CONTROL_I, SIGNAL_I = range(7)
+
+
+@inner
+def on_time(desk: Desk, out: Out, ts: int, seq: int) -> None:
+    """Event time has passed a boundary: sample equity, begin the day and the week (Mondays, UTC)."""
+    a = desk.account[0]
+    if ts >= a.next_sample_ns:
+        row = out.equity[out.n[EQUITY_N]]
+        out.n[EQUITY_N] += 1
+        row.ts_event_ns = ts
+        row.seq = seq
+        row.symbol = -1
+        row.equity = a.equity
+        row.cash = a.cash
+        row.exposure = a.exposure
+        row.realised = a.realised
+        row.fees = a.fees
+        row.funding = a.funding
+        row.drawdown = a.peak - a.equity
+        row.positions = a.positions
+        row.trading_state = a.trading_state
+        interval = desk.policy[0].equity_interval
+        a.next_sample_ns = (ts // interval + 1) * interval
+    if ts >= a.next_day_ns:
+        a.next_day_ns = (ts // DAY_NS + 1) * DAY_NS
+        a.day_start_equity = a.equity
+        a.entries_today = 0
+    if ts >= a.next_week_ns:
+        day = ts // DAY_NS
+        a.next_week_ns = (day - (day + 3) % 7 + 7) * DAY_NS
+        a.week_start_equity = a.equity
+    a.next_time_ns = min(a.next_sample_ns, min(a.next_day_ns, a.next_week_ns))
+
+
+@inner
+def mark(desk: Desk, symbol: int, price: int, ts: int) -> None:
+    """A new last price; past the drawdown's limit, trading halts and everything is flattened."""
+    s = desk.symbols[symbol]
+    s.last = price
+    s.ts_last_ns = ts
+    if s.net != 0:
+        revalue(desk, symbol)
+        a = desk.account[0]
+        if a.equity < a.halt_below and (a.trading_state == ACTIVE or a.trading_state == REDUCING):
+            a.trading_state = HALTED
+            a.flatten_due = 1
+
+
+@inner
+def size_units(x: float) -> int:
+    """A size to units, bounded far below overflow."""
+    return to_units(min(x, 1e10))
+
+
+@inner
+def on_tick(desk: Desk, out: Out, is_trade: bool, trades: Records, quotes: Records, at: Records, ts: int, seq: int) -> None:
+    """A print, or best bid and offer: the price, then the open orders. Where a symbol has no trades its ticks are the mids of quotes."""
+    if is_trade:
+        t = trades[at[0]]
+        symbol = t.symbol
+        s = desk.symbols[symbol]
+        s.ticks = 1
+        price = to_units(t.price)
+        buy = sell = size_units(t.size)
+    else:
+        q = quotes[at[1]]
+        symbol = q.symbol
+        s = desk.symbols[symbol]
+        s.bid = price_units(q.bid)
+        s.ask = price_units(q.ask)
+        if s.ticks == 1 or s.bid == 0 or s.ask == 0:
+            return
+        s.ticks = 2
+        price = (s.bid + s.ask) // 2
+        buy = size_units(q.ask_size) if q.ask_size > 0.0 else NO_SIZE
+        sell = size_units(q.bid_size) if q.bid_size > 0.0 else NO_SIZE
+    mark(desk, symbol, price, ts)
+    if s.head >= 0 and (price <= s.act_below or price >= s.act_above):
+        work_tick(desk, out, symbol, price, s.bid, s.ask, buy, sell, ts, seq)
+
+
+@inner
+def on_bar(desk: Desk, out: Out, b: Records) -> None:
+    """A closed bar: volatility for sizing; where the symbol has no ticks, also its price and its fills."""
+    s = desk.symbols[b.symbol]
+    if b.bar_kind != 0 or (s.bar_interval_ns != 0 and b.interval_ns > s.bar_interval_ns):
+        return
+    s.bar_interval_ns = b.interval_ns
+    if desk.policy[0].volatility_target > 0:
+        if s.bar_close > 0.0 and b.ts_close_ns > s.bar_ts_ns:
+            r = math.log(b.close / s.bar_close)
+            rate = r * r * 1e9 / (b.ts_close_ns - s.bar_ts_ns)
+            s.var_rate = rate if s.var_rate == 0.0 else 0.97 * s.var_rate + 0.03 * rate
+        s.bar_close = b.close
+        s.bar_ts_ns = b.ts_close_ns
+    if s.ticks != 0:
+        return
+    if s.head >= 0:
+        work_bar(desk, out, b.symbol, to_units(b.open), to_units(b.high), to_units(b.low), size_units(b.volume), b.ts_close_ns,
+                 b.ts_event_ns, b.seq)
+    mark(desk, b.symbol, to_units(b.close), b.ts_event_ns)
+
+
+@inner
+def on_funding(desk: Desk, out: Out, f: Records) -> None:
+    """Funding of a perpetual: every book pays rate * notional, or receives it."""
+    a = desk.account[0]
+    price = to_units(f.mark) if f.mark > 0.0 else desk.symbols[f.symbol].last
+    rate = to_units(f.rate)
+    for strategy in range(desk.books.shape[0]):
+        quantity = desk.books[strategy, f.symbol].quantity
+        if quantity != 0:
+            paid = mul_units(mul_units(price, quantity), rate)
+            a.cash -= paid
+            a.equity -= paid
+            a.funding += paid
+            book(out, desk, f.ts_event_ns, f.seq, f.symbol, strategy, FUNDING, CASH, paid, 0)
+
+
+@inner
+def on_control(desk: Desk, c: Records) -> None:
+    """Enable, disable, reduce, halt; a halt flattens."""
+    a = desk.account[0]
+    a.trading_state = ACTIVE if c.command == 0 else (DISABLED if c.command == 1 else (REDUCING if c.command == 2 else HALTED))
+    if a.trading_state == HALTED:
+        a.flatten_due = 1
+
+
+@inner
+def price_units(x: float) -> int:
+    """A price that may be absent (NaN) to units, 0 for none."""
+    return to_units(x) if x > 0.0 else 0
+
+
+@inner
+def propose(desk: Desk, out: Out, g: Records, signalled: bool, ts: int, seq: int) -> None:
+    """The proposals that are due: a signal's, or the exit of every open book where a flattening is."""
+    a = desk.account[0]
+    flattening = a.flatten_due == 1
+    a.flatten_due = 0
+    rows = desk.books.shape[0] if flattening else 1
+    columns = desk.books.shape[1] if flattening else 1
+    for i in range(rows):
+        for j in range(columns):
+            if flattening:
+                b = desk.books[i, j]
+                if b.quantity != 0 or b.entry_pending >= 0:
+                    decide(desk, out, i, j, 2, CAUSE_FLATTEN, 99, ts, 0, 0, 0, 0, 1.0, ts, seq)
+            elif signalled:
+                decide(desk, out, g.strategy, g.symbol, g.action, g.cause, g.slot, g.ts_open_ns, g.interval_ns, price_units(g.stop),
+                       price_units(g.target), price_units(g.trail), g.strength, ts, seq)
+
+
+@inner
+def room(out: Out, reserve: int) -> bool:
+    """Whether every output can take what one row may make in the worst case."""
+    return (len(out.decisions) - out.n[0] > reserve and len(out.orders) - out.n[1] > 8 * reserve and len(out.fills) - out.n[2] > 4 * reserve
+            and len(out.ledger) - out.n[3] > 12 * reserve and len(out.positions) - out.n[4] > 4 * reserve
+            and len(out.equity) - out.n[5] > 8)
+
+
+@inner
+def run_trades(account: Records, policy: Records, symbols: Records, trades: Records, i: int, until: int) -> int:
+    """The common case: trades that only move a price. Stops at the first that needs more, or that lies beyond `until`.
+
+    What `mark` does is written out here, since this loop is what the speed of a replay hangs on.
+    """
+    a = account[0]
+    next_time = a.next_time_ns
+    n = len(trades)
+    while i < n:
+        t = trades[i]
+        if t.seq > until or t.ts_event_ns >= next_time:
+            break
+        s = symbols[t.symbol]
+        price = to_units(t.price)
+        if s.head >= 0 and (price <= s.act_below or price >= s.act_above):
+            break
+        if s.net != 0:
+            value = mul_units(price, s.net)
+            equity = a.equity + value - s.value
+            if equity < a.halt_below:
+                break
+            a.equity = equity
+            a.exposure += abs(value) - abs(s.value)
+            s.value = value
+            if equity > a.peak:
+                a.peak = equity
+                a.halt_below = equity - mul_units(equity, policy[0].drawdown_halt)
+        s.ticks = 1
+        s.last = price
+        s.ts_last_ns = t.ts_event_ns
+        i += 1
+    return i
+
+
+@kernel
+def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records, funding: Records, beats: Records, control: Records,
+           signals: Records, at: Records, reserve: int) -> bool:
+    """Take rows in tape order from the cursors `at`; True when all were taken, False when the outputs have to be emptied first."""
+    a = desk.account[0]
+    no_signal = np.zeros(1, signals.dtype)[0]
+    while True:
+        q = quotes[at[1]].seq if at[1] < len(quotes) else END
+        b = bars[at[2]].seq if at[2] < len(bars) else END
+        f = funding[at[3]].seq if at[3] < len(funding) else END
+        h = beats[at[4]].seq if at[4] < len(beats) else END
+        c = control[at[5]].seq if at[5] < len(control) else END
+        g = signals[at[6]].seq if at[6] < len(signals) else END
+        first = min(min(min(q, b), min(f, h)), min(c, g))
+        at[0] = run_trades(desk.account, desk.policy, desk.symbols, trades, at[0], first)
+        t = trades[at[0]].seq if at[0] < len(trades) else END
+        if t == END and first == END:
+            return True
+        if not room(out, reserve):
+            return False
+        which = TRADE_I
+        if t > first:
+            which = (QUOTE_I if q == first else BAR_I if b == first else FUNDING_I if f == first else BEAT_I if h == first
+                     else CONTROL_I if c == first else SIGNAL_I)
+        seq = min(t, first)
+        if which == TRADE_I:
+            ts = trades[at[0]].ts_event_ns
+        elif which == QUOTE_I:
+            ts = quotes[at[1]].ts_event_ns
+        elif which == BAR_I:
+            ts = bars[at[2]].ts_event_ns
+        elif which == FUNDING_I:
+            ts = funding[at[3]].ts_event_ns
+        elif which == BEAT_I:
+            ts = beats[at[4]].ts_event_ns
+        elif which == CONTROL_I:
+            ts = control[at[5]].ts_event_ns
+        else:
+            ts = signals[at[6]].ts_event_ns
+        if ts >= a.next_time_ns:
+            on_time(desk, out, ts, seq)
+        if which == TRADE_I or which == QUOTE_I:
+            on_tick(desk, out, which == TRADE_I, trades, quotes, at, ts, seq)
+        elif which == BAR_I:
+            on_bar(desk, out, bars[at[2]])
+        elif which == FUNDING_I:
+            on_funding(desk, out, funding[at[3]])
+        elif which == CONTROL_I:
+            on_control(desk, control[at[5]])
+        if which == SIGNAL_I or a.flatten_due == 1:
+            propose(desk, out, signals[at[6]] if which == SIGNAL_I else no_signal, which == SIGNAL_I, ts, seq)
+        at[which] += 1
