@@ -1,8 +1,9 @@
 """The one codec between rows and Arrow: `to_arrow` and `from_arrow` are exact inverses for every table, NaN bits too.
 
 Outside the process an id is sixteen hex digits, an amount a Decimal(19, 8), a code the name that it stands for; the
-code -1 (no symbol, or all of them) is the empty string. Nothing is null, except where a wide feature table says "warming
-up". Whole columns are converted at once, through their buffers; a `text` table has no row type and travels as records.
+code -1 (no symbol, or all of them) is the empty string. Nothing is null, except in a wide feature table, where it
+says "warming up". Whole columns are converted at once, through their buffers; a `text` table has no row type and
+travels as records.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,8 @@ def to_arrow(
     """
     schema = arrow_schema(spec)
     if not isinstance(rows, np.ndarray):
+        if not has_text(spec):
+            raise TypeError(f"{spec.name} takes rows, not records")
         return pa.Table.from_pylist([_known(spec, r) for r in rows], schema=schema)
     columns = []
     for f, arrow in zip(spec.fields, schema, strict=True):
@@ -82,6 +85,8 @@ def from_arrow(
 
     UserError that names table, column and value where a column is missing, null, of another type, or a name is unknown.
     """
+    if has_text(spec):
+        raise TypeError(f"{spec.name} is text: a table with text columns is a list of records, not rows")
     rows = spec.empty(table.num_rows)
     for f in spec.fields:
         rows[f.name] = _DECODE[f.kind](f, _column(spec, f, table), symbols, strategies)
@@ -260,10 +265,6 @@ def _decode_list(field: Field, column: pa.Array, symbols: Names, strategies: Nam
     return flat.reshape(-1, field.width)
 
 
-def _no_text(field: Field, *_: Any) -> Any:
-    raise TypeError(f'"{field.name}" is text: a table with text columns is a list of records, not rows')
-
-
 _Encode = Callable[[Field, Array, Sequence[str], Sequence[str]], pa.Array]
 _Decode = Callable[[Field, pa.Array, Sequence[str], Sequence[str]], Array]
 
@@ -279,7 +280,6 @@ _ENCODE: dict[str, _Encode] = {
     "bool": _encode_bool,
     "floats": _encode_list,
     "ints": _encode_list,
-    "text": _no_text,
 }
 _DECODE: dict[str, _Decode] = {
     "time": lambda f, c, s, t: _fixed(c, "<i8"),
@@ -293,5 +293,4 @@ _DECODE: dict[str, _Decode] = {
     "bool": lambda f, c, s, t: c.to_numpy(zero_copy_only=False),
     "floats": _decode_list,
     "ints": _decode_list,
-    "text": _no_text,
 }

@@ -17,7 +17,7 @@ DATA = Path(os.environ.get("PENSTOCK_DATA", Path(__file__).parents[2] / "shared"
 
 
 def random_walk(bars: int, symbols: int = 1, seed: int = 7, tick: float = 0.0) -> Rows:
-    """Bars of a random walk with gaps, volumes, sides and quotes; the symbols interleave. tick: what prices are rounded to."""
+    """Bars of a random walk with gaps, sides and quotes; symbols interleave. tick: what prices are rounded to."""
     g = np.random.default_rng(seed)
     shape = (bars, symbols)
     close = 100.0 * np.exp(np.cumsum(g.normal(0, 0.002, shape), axis=0))
@@ -31,7 +31,8 @@ def random_walk(bars: int, symbols: int = 1, seed: int = 7, tick: float = 0.0) -
         "open": open_, "high": high, "low": low, "close": close, "volume": volume,
         "notional": volume * 0.5 * (open_ + close), "vwap": 0.5 * (open_ + close), "trades": 1 + g.poisson(30, shape),
         "buy_volume": volume * g.random(shape), "bid": close * 0.9999,
-        "ask": close * (1.0001 + 0.0001 * g.random(shape)), "bid_size": g.gamma(2, 1, shape), "ask_size": g.gamma(2, 1, shape),
+        "ask": close * (1.0001 + 0.0001 * g.random(shape)), "bid_size": g.gamma(2, 1, shape),
+        "ask_size": g.gamma(2, 1, shape),
     }
     flat = {name: values.ravel() for name, values in columns.items()}
     rows = as_bars(flat, MINUTE_NS, np.repeat(np.arange(bars), symbols))

@@ -1,4 +1,4 @@
-"""What every feature keeps by being registered: the batch, resume and prefix laws, its warm-up, forgetting of outliers."""
+"""What every feature keeps by being registered: batch, resume and prefix laws, warm-up, forgetting of outliers."""
 
 import pickle
 from itertools import pairwise
@@ -150,7 +150,8 @@ def test_a_market_that_stands_still_has_neutral_values() -> None:
     assert {name for name, value in last.items() if not np.isfinite(value)} == {"amihud(20)"}
     assert last["rsi(14)"] == last["mfi(14)"] == 50.0
     for zero in ("zscore(20)", "volume_z(20)", "stdev(20)", "skew(50)", "kurtosis(50)", "autocorr(50,1)",
-                 "roll_spread(20)", "cci(20)", "yang_zhang(20)", "realized_vol(20)", "bollinger(20,2).width", "slope(20).r2"):
+                 "roll_spread(20)", "cci(20)", "yang_zhang(20)", "realized_vol(20)", "bollinger(20,2).width",
+                 "slope(20).r2"):
         assert last[zero] == 0.0, zero
     assert last["buy_ratio(20)"] == last["hurst(100)"] == last["bollinger(20,2).percent_b"] == 0.5
     assert last["variance_ratio(100,5)"] == last["atr_ratio(20,100)"] == last["volume_ratio(20)"] == 1.0

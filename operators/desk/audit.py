@@ -4,12 +4,14 @@ digest(k) = BLAKE3(digest(k-1) + bytes of block k), one chain per stream; a bloc
 record's bytes are its columns in order, eight bytes each, with the symbol and strategy codes replaced by ids of their names.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from operators.compiled import kernel
 from schemas.tables import Rows, TableSpec
 from schemas.tables_desk import AUDIT
 
@@ -17,19 +19,43 @@ BLOCK = 1024
 """Records in a block."""
 
 
+@kernel
+def _pick(words: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], names: npt.NDArray[np.int64], symbol_ids: npt.NDArray[np.uint64],
+          strategy_ids: npt.NDArray[np.uint64], out: npt.NDArray[np.int64]) -> None:
+    """Copy the chosen columns; those whose `names` is 1 or 2 hold codes, which become ids. A negative code stays."""
+    for i in range(len(words)):
+        for j in range(len(columns)):
+            value = words[i, columns[j]]
+            if names[j] != 0 and value >= 0:
+                value = np.int64(symbol_ids[value]) if names[j] == 1 else np.int64(strategy_ids[value])
+            out[i, j] = value
+
+
+_TRADE_COLUMNS = ("ts_event_ns", "seq", "symbol", "price", "size")
+"""Of a trade the desk reads these, so these are hashed."""
+
+
+@cache
+def _columns(spec: TableSpec) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    chosen: list[int] = []
+    names: list[int] = []
+    at = 0
+    for field in spec.fields:
+        width = max(field.width, 1)
+        if spec.name != "trades" or field.name in _TRADE_COLUMNS:
+            chosen += range(at, at + width)
+            names += [{"symbol": 1, "strategy": 2}.get(field.kind, 0)] * width
+        at += width
+    return np.array(chosen, np.int64), np.array(names, np.int64)
+
+
 def canonical(spec: TableSpec, rows: Rows, symbol_ids: npt.NDArray[np.uint64], strategy_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """Rows as an int64 matrix (rows, words) that does not depend on how names were coded."""
+    columns, names = _columns(spec)
     words = np.ascontiguousarray(rows).view(np.int64).reshape(len(rows), -1)
-    words = words.copy()
-    for field in spec.fields:
-        if field.kind in ("symbol", "strategy"):
-            ids = symbol_ids if field.kind == "symbol" else strategy_ids
-            assert spec.dtype.fields is not None
-            column = spec.dtype.fields[field.name][1] // 8
-            known = words[:, column] >= 0
-            codes = words[known, column]
-            words[known, column] = ids[codes].view(np.int64)
-    return words
+    out = np.empty((len(rows), len(columns)), np.int64)
+    _pick(words, columns, names, symbol_ids, strategy_ids, out)
+    return out
 
 
 class Chain:

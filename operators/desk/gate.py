@@ -5,6 +5,7 @@ There is no bypass.
 """
 
 import numpy as np
+from numba import int64
 from operators.compiled import inner
 
 from operators.desk.ledger import heat_of
@@ -77,7 +78,7 @@ def approve(desk: Desk, out: Out, row: Records, side: int, quantity: int, trail:
     b = desk.books[strategy, symbol]
     is_exit = row.action == 2
     if is_exit and b.entry_pending >= 0:
-        finish(desk, out, b.entry_pending, CANCELLED, ts, seq)
+        finish(desk, out, b.entry_pending, int64(CANCELLED), ts, seq)
     if quantity == 0:
         return
     k = free_slot(desk)
@@ -96,8 +97,8 @@ def approve(desk: Desk, out: Out, row: Records, side: int, quantity: int, trail:
         account.pending += 1
         account.entries_today += 1
         b.entry_pending = k
-    place(desk, out, k, strategy, symbol, row.order_id, np.uint64(0), MARKET, side, row.cause, quantity, ts, seq,
-          ts + desk.policy[0].latency, 1 if is_exit else 0)
+    place(desk, out, k, strategy, symbol, row.order_id, np.uint64(0), int64(MARKET), side, row.cause, quantity, ts, seq,
+          ts + desk.policy[0].latency, int64(1) if is_exit else int64(0))
 
 
 def approved_orders(decisions: Rows, account: str, symbols: tuple[str, ...], strategies: tuple[str, ...]) -> list[ApprovedOrder]:

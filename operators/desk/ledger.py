@@ -4,6 +4,8 @@ Kept to the unit after any sequence of fills: capital = cash + cost of positions
 carries a book through zero (the venue sees to it), so it either opens or closes.
 """
 
+from numba import int64
+
 from operators.compiled import inner
 
 from operators.desk.state import FILL_N, LEDGER_N, POSITION_N, Desk, Out
@@ -117,15 +119,15 @@ def book_fill(desk: Desk, out: Out, slot: int, quantity: int, price: int, refere
         b.ts_entry_ns = ts
         account.positions += 1
     realised = 0
-    book(out, desk, ts, seq, symbol, strategy, POSITION, CASH, side * notional, fill_no)
+    book(out, desk, ts, seq, symbol, strategy, int64(POSITION), int64(CASH), side * notional, fill_no)
     if b.quantity == 0 or (b.quantity > 0) == (side > 0):
         b.cost += side * notional
     else:
         part = b.cost if quantity == abs(b.quantity) else mul_div(b.cost, quantity, abs(b.quantity))
         realised = -side * notional - part
         b.cost -= part
-        book(out, desk, ts, seq, symbol, strategy, POSITION, REALISED, realised, fill_no)
-    book(out, desk, ts, seq, symbol, strategy, FEES, CASH, fee, fill_no)
+        book(out, desk, ts, seq, symbol, strategy, int64(POSITION), int64(REALISED), realised, fill_no)
+    book(out, desk, ts, seq, symbol, strategy, int64(FEES), int64(CASH), fee, fill_no)
     b.quantity += side * quantity
     b.realised += realised
     b.fees += fee

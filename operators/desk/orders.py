@@ -5,6 +5,7 @@ Every state that an order comes into is a row.
 """
 
 import numpy as np
+from numba import int64
 from operators.compiled import inner
 
 from operators.desk.ledger import release
@@ -100,7 +101,7 @@ def place(desk: Desk, out: Out, slot: int, strategy: int, symbol: int, order_id:
     o.seq_placed = seq
     o.reduce_only = reduce_only
     link(desk, slot)
-    write_order(desk, out, slot, NEW, ts, seq)
+    write_order(desk, out, slot, int64(NEW), ts, seq)
 
 
 @inner
@@ -128,7 +129,7 @@ def finish(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) -> No
         desk.account[0].pending -= 1
     if b.exit_pending == slot:
         b.exit_pending = -1
-    release(desk, slot, 0)
+    release(desk, slot, int64(0))
     write_order(desk, out, slot, state, ts, seq)
     o.used = 2
 
@@ -180,7 +181,7 @@ def cancel_exits(desk: Desk, out: Out, strategy: int, symbol: int, ts: int, seq:
     while k >= 0:
         o = desk.orders[k]
         if o.used == 1 and o.reduce_only == 1 and o.strategy == strategy:
-            finish(desk, out, k, CANCELLED, ts, seq)
+            finish(desk, out, k, int64(CANCELLED), ts, seq)
         k = o.next
 
 
@@ -197,21 +198,21 @@ def place_bracket(desk: Desk, out: Out, entry: int, ts: int, seq: int) -> None:
             return
         clear_slot(desk, slot)
         o = desk.orders[slot]
-        order_type = STOP
-        cause = 2
+        order_type = int64(STOP)
+        cause = int64(2)
         if kind == 0:
             o.stop_price = price
         elif kind == 1:
             o.limit_price = price
-            order_type = TAKE_PROFIT
-            cause = 3
+            order_type = int64(TAKE_PROFIT)
+            cause = int64(3)
         else:
             o.trail = price
             o.stop_price = desk.symbols[e.symbol].last - e.side * price
-            order_type = TRAILING_STOP
+            order_type = int64(TRAILING_STOP)
         o.is_bracket = 1
         place(desk, out, slot, e.strategy, e.symbol, bracket_id(e.order_id, kind), e.order_id, order_type, -e.side, cause,
-              e.quantity, ts, seq, ts, 1)
+              e.quantity, ts, seq, ts, int64(1))
 
 
 @inner

@@ -7,6 +7,7 @@ signals, so a signal never fills on the row that caused it. Returns when the inp
 import math
 
 import numpy as np
+from numba import int64
 
 from operators.compiled import inner, kernel
 
@@ -136,7 +137,7 @@ def on_funding(desk: Desk, out: Out, f: Records) -> None:
             a.cash -= paid
             a.equity -= paid
             a.funding += paid
-            book(out, desk, f.ts_event_ns, f.seq, f.symbol, strategy, FUNDING, CASH, paid, 0)
+            book(out, desk, f.ts_event_ns, f.seq, f.symbol, strategy, int64(FUNDING), int64(CASH), paid, int64(0))
 
 
 @inner
@@ -160,6 +161,7 @@ def propose(desk: Desk, out: Out, g: Records, signalled: bool, ts: int, seq: int
     a = desk.account[0]
     flattening = a.flatten_due == 1
     a.flatten_due = 0
+    none = int64(0)
     rows = desk.books.shape[0] if flattening else 1
     columns = desk.books.shape[1] if flattening else 1
     for i in range(rows):
@@ -167,7 +169,7 @@ def propose(desk: Desk, out: Out, g: Records, signalled: bool, ts: int, seq: int
             if flattening:
                 b = desk.books[i, j]
                 if b.quantity != 0 or b.entry_pending >= 0:
-                    decide(desk, out, i, j, 2, CAUSE_FLATTEN, 99, ts, 0, 0, 0, 0, 1.0, ts, seq)
+                    decide(desk, out, i, j, int64(2), int64(CAUSE_FLATTEN), int64(99), ts, none, none, none, none, 1.0, ts, seq)
             elif signalled:
                 decide(desk, out, g.strategy, g.symbol, g.action, g.cause, g.slot, g.ts_open_ns, g.interval_ns, price_units(g.stop),
                        price_units(g.target), price_units(g.trail), g.strength, ts, seq)

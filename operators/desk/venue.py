@@ -13,6 +13,8 @@ bar can only be stopped in it.
 
 import math
 
+from numba import int64
+
 from operators.compiled import inner
 
 from operators.desk.ledger import book_fill
@@ -58,7 +60,7 @@ def execute(desk: Desk, out: Out, slot: int, reference: int, size: int, maker: i
     want = fillable(desk, slot)
     if want == 0:
         if o.reduce_only:
-            finish(desk, out, slot, CANCELLED, ts, seq)
+            finish(desk, out, slot, int64(CANCELLED), ts, seq)
         return
     quantity = want
     share = 0.0
@@ -77,9 +79,9 @@ def execute(desk: Desk, out: Out, slot: int, reference: int, size: int, maker: i
     was_flat = b.quantity == 0
     book_fill(desk, out, slot, quantity, price, reference, maker, ts, seq)
     if b.quantity == 0 or o.filled >= o.quantity:
-        finish(desk, out, slot, FILLED, ts, seq)
+        finish(desk, out, slot, int64(FILLED), ts, seq)
     else:
-        write_order(desk, out, slot, PARTIALLY_FILLED, ts, seq)
+        write_order(desk, out, slot, int64(PARTIALLY_FILLED), ts, seq)
     if b.quantity == 0:
         cancel_exits(desk, out, o.strategy, o.symbol, ts, seq)
     elif was_flat and not o.reduce_only:
@@ -123,20 +125,20 @@ def work_tick(desk: Desk, out: Out, symbol: int, price: int, bid: int, ask: int,
                     reference = max(price, ask)
                 if o.side < 0 and bid > 0:
                     reference = min(price, bid)
-                execute(desk, out, k, reference, size, 0, ts, seq)
+                execute(desk, out, k, reference, size, int64(0), ts, seq)
             else:
                 if o.state == NEW:
-                    write_order(desk, out, k, ACCEPTED, ts, seq)
+                    write_order(desk, out, k, int64(ACCEPTED), ts, seq)
                 if o.order_type == TRAILING_STOP:
                     level = price + o.side * o.trail
                     if (o.side < 0 and level > o.stop_price) or (o.side > 0 and level < o.stop_price):
                         o.stop_price = level
                 if o.stop_price > 0:
                     if touched(o.side, price, o.stop_price):
-                        write_order(desk, out, k, TRIGGERED, ts, seq)
+                        write_order(desk, out, k, int64(TRIGGERED), ts, seq)
                         o.stop_price = 0
                 elif through(o.side, price, o.limit_price):
-                    execute(desk, out, k, o.limit_price, size, 1, ts, seq)
+                    execute(desk, out, k, o.limit_price, size, int64(1), ts, seq)
         k = o.next
     sweep(desk, symbol)
 
@@ -155,16 +157,16 @@ def work_bar(desk: Desk, out: Out, symbol: int, opened: int, high: int, low: int
                 stop = o.stop_price
                 if phase == 0:
                     if takes(desk, k):
-                        execute(desk, out, k, opened, volume, 0, ts, seq)
+                        execute(desk, out, k, opened, volume, int64(0), ts, seq)
                     elif o.state == NEW and o.order_type != MARKET:
-                        write_order(desk, out, k, ACCEPTED, ts, seq)
+                        write_order(desk, out, k, int64(ACCEPTED), ts, seq)
                 elif phase == 1 and stop > 0:
                     if touched(o.side, low if o.side < 0 else high, stop):
-                        write_order(desk, out, k, TRIGGERED, ts, seq)
+                        write_order(desk, out, k, int64(TRIGGERED), ts, seq)
                         o.stop_price = 0
                         if o.order_type != STOP_LIMIT:
                             worse = min(stop, opened) if o.side < 0 else max(stop, opened)
-                            execute(desk, out, k, worse, volume, 0, ts, seq)
+                            execute(desk, out, k, worse, volume, int64(0), ts, seq)
                     elif o.order_type == TRAILING_STOP and not placed_now:
                         level = high - o.trail if o.side < 0 else low + o.trail
                         if (o.side < 0 and level > stop) or (o.side > 0 and level < stop):
@@ -172,7 +174,7 @@ def work_bar(desk: Desk, out: Out, symbol: int, opened: int, high: int, low: int
                 elif phase == 2 and o.stop_price == 0 and (
                     o.order_type == LIMIT or o.order_type == TAKE_PROFIT or o.order_type == STOP_LIMIT
                 ) and through(o.side, high if o.side < 0 else low, o.limit_price):
-                    execute(desk, out, k, o.limit_price, volume, 1, ts, seq)
+                    execute(desk, out, k, o.limit_price, volume, int64(1), ts, seq)
             k = o.next
         sweep(desk, symbol)
         if s.head < 0:

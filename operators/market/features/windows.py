@@ -259,7 +259,9 @@ def powers_push(st: Floats, r: int, o: int, n: int, x: float) -> tuple[float, fl
     m3 = s3 / n
     m4 = s4 / n
     mm = m1 * m1
-    return not_below_zero(m2 - mm), m3 - 3.0 * m1 * m2 + 2.0 * m1 * mm, m4 - 4.0 * m1 * m3 + 6.0 * mm * m2 - 3.0 * mm * mm
+    third = m3 - 3.0 * m1 * m2 + 2.0 * m1 * mm
+    fourth = m4 - 4.0 * m1 * m3 + 6.0 * mm * m2 - 3.0 * mm * mm
+    return not_below_zero(m2 - mm), third, fourth
 
 
 @helper
@@ -327,4 +329,6 @@ def pair_push(st: Floats, r: int, o: int, n: int, x: float, y: float) -> tuple[f
         st[r, o + 3] = y
     mx = sx / n
     my = sy / n
-    return not_below_zero(sxx / n - mx * mx), not_below_zero(syy / n - my * my), sxy / n - mx * my
+    var_x = not_below_zero(sxx / n - mx * mx)
+    var_y = not_below_zero(syy / n - my * my)
+    return var_x, var_y, sxy / n - mx * my
