@@ -32,9 +32,19 @@ def reading(path: str) -> Iterator[None]:
     """Turns whatever a reader throws into a UserError that names `path`."""
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError, NotImplementedError) as e:
+    except (
+        pa.ArrowException,
+        OSError,
+        EOFError,
+        zlib.error,
+        zipfile.BadZipFile,
+        UnicodeError,
+        NotImplementedError,
+    ) as e:
         reason = " ".join(str(e).split()) or type(e).__name__
-        raise UserError(f"{path}: cannot be read; it is truncated, damaged or not what it seems ({reason[:160]})") from None
+        raise UserError(
+            f"{path}: cannot be read; it is truncated, damaged or not what it seems ({reason[:160]})"
+        ) from None
 
 
 def container_of(path: str) -> str:
@@ -171,14 +181,16 @@ class Csv:
             raise UserError(f"{path}: is empty")
         delimiter = max(",;\t", key=lines[0].count)
         rows = [tuple(c.strip() for c in row) for row in csv.reader(lines[:2], delimiter=delimiter)]
-        if looks_like_header(rows[0]) and len(rows[0]) > 1 or rows[0] == ("ts_event_ns",):
+        if (looks_like_header(rows[0]) and len(rows[0]) > 1) or rows[0] == ("ts_event_ns",):
             if len(rows) == 1:
                 raise UserError(f"{path}: has a header but no rows")
             return Csv(path, container, rows[0], True, delimiter, rows[1])
         names = headerless(rows[0])
         if names is None:
             shown = lines[0][:60]
-            raise UserError(f'{path} line 1: "{shown}" is neither a known header nor a row of a known format; recognised are: {KNOWN}')
+            raise UserError(
+                f'{path} line 1: "{shown}" is neither a known header nor a row of a known format; recognised are: {KNOWN}'
+            )
         return Csv(path, container, names, False, delimiter, rows[0])
 
     def names(self) -> list[str]:
@@ -217,12 +229,15 @@ class Csv:
         header = list(self.header)
         return pa.csv.open_csv(
             pa.PythonFile(file, mode="r"),
-            read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, column_names=header,
-                                            skip_rows=1 if self.has_header else 0),
+            read_options=pa.csv.ReadOptions(
+                block_size=_CSV_BLOCK_BYTES, column_names=header, skip_rows=1 if self.has_header else 0
+            ),
             parse_options=pa.csv.ParseOptions(delimiter=self.delimiter),
             convert_options=pa.csv.ConvertOptions(
                 column_types={n: _csv_type(n, self.first[header.index(n)]) for n in columns},
-                include_columns=list(columns), strings_can_be_null=True),
+                include_columns=list(columns),
+                strings_can_be_null=True,
+            ),
         )
 
     def _broken(self, columns: Sequence[str]) -> UserError | None:
@@ -230,13 +245,17 @@ class Csv:
         header = list(self.header)
         wanted = [(header.index(n), n, _csv_type(n, self.first[header.index(n)])) for n in columns]
         with opened(self.path, self.container) as file:
-            reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline=""), delimiter=self.delimiter)
+            reader = csv.reader(
+                io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline=""), delimiter=self.delimiter
+            )
             for k, cells in enumerate(c for c in reader if c):
                 if k == 0 and self.has_header:
                     continue
                 if len(cells) != len(header):
-                    return UserError(f"{self.path} line {reader.line_num}: has {len(cells)} values where the file has "
-                                     f"{len(header)} columns; the file may be cut off")
+                    return UserError(
+                        f"{self.path} line {reader.line_num}: has {len(cells)} values where the file has "
+                        f"{len(header)} columns; the file may be cut off"
+                    )
                 for at, name, kind in wanted:
                     if not _parses(cells[at], kind):
                         what = "a whole number" if kind == pa.int64() else "a number"
@@ -249,14 +268,24 @@ def _first_lines(file: IO[bytes]) -> bytes:
     for _ in range(64):
         line = file.readline(1 << 20)
         out += line
-        if not line or out.count(b"\n") >= 2 and len([x for x in out.splitlines() if x.strip()]) >= 2:
+        if not line or (out.count(b"\n") >= 2 and len([x for x in out.splitlines() if x.strip()]) >= 2):
             break
     return out
 
 
 def _csv_type(name: str, sample: str) -> Any:
     key = name.lower().replace("_", "")
-    if key in ("symbol", "ticker", "instrument", "side", "exchange", "barkind", "suspicious", "isbuyermaker", "buyermaker"):
+    if key in (
+        "symbol",
+        "ticker",
+        "instrument",
+        "side",
+        "exchange",
+        "barkind",
+        "suspicious",
+        "isbuyermaker",
+        "buyermaker",
+    ):
         return pa.dictionary(pa.int32(), pa.string())
     if "time" in key or "date" in key or key.startswith("ts") or key in ("t",):
         return pa.int64() if sample.isdigit() and len(sample) != 8 else pa.string()

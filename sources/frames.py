@@ -94,7 +94,9 @@ class FramesFile:
                 held.append(make(body, codes[body.s], clock_ns or int(local)))
             except (msgspec.MsgspecError, ValueError, TypeError, KeyError) as e:
                 shown = line[:60].decode("utf-8", "replace")
-                raise UserError(f'{self.path} line {number}: "{shown}…" is not a frame of a {kind[:-1]} ({e})') from None
+                raise UserError(
+                    f'{self.path} line {number}: "{shown}…" is not a frame of a {kind[:-1]} ({e})'
+                ) from None
             if len(held) == rows:
                 yield np.array(held, spec.dtype)
                 held = []
@@ -113,8 +115,10 @@ class FramesFile:
                 continue
             if not _LINE.match(line) or line.rstrip()[-1:] not in b"}]":
                 shown = line[:60].decode("utf-8", "replace").strip()
-                raise UserError(f'{self.path} line {number}: "{shown}" is not a local time in ns and a whole JSON frame; '
-                                f"the file may be cut off")
+                raise UserError(
+                    f'{self.path} line {number}: "{shown}" is not a local time in ns and a whole JSON frame; '
+                    f"the file may be cut off"
+                )
             yield number, line
 
 

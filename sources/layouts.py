@@ -25,7 +25,11 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "bid_size": ("bid_size", "bid_volume", "bid_qty", "best_bid_qty", "best_bid_size"),
     "ask_size": ("ask_size", "ask_volume", "ask_qty", "best_ask_qty", "best_ask_size"),
     "exchange": ("exchange",),
-    "open": ("open",), "high": ("high",), "low": ("low",), "close": ("close",), "volume": ("volume",),
+    "open": ("open",),
+    "high": ("high",),
+    "low": ("low",),
+    "close": ("close",),
+    "volume": ("volume",),
     "notional": ("notional", "quote_volume", "quote_asset_volume"),
     "trades": ("trades", "count", "number_of_trades"),
     "buy_volume": ("buy_volume", "taker_buy_volume", "taker_buy_base_volume", "taker_buy_base_asset_volume"),
@@ -40,15 +44,37 @@ _ROLES = {
     "quotes": ("symbol", "bid", "ask", "bid_size", "ask_size", "exchange", "flags", "suspicious"),
     "beats": ("symbol",),
 }
-_BINANCE_KLINES = ("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "count",
-                   "taker_buy_volume", "taker_buy_quote_volume", "ignore")
-_BINANCE_AGG = ("agg_trade_id", "price", "quantity", "first_trade_id", "last_trade_id", "transact_time", "is_buyer_maker",
-                "is_best_match")
+_BINANCE_KLINES = (
+    "open_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "close_time",
+    "quote_volume",
+    "count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "ignore",
+)
+_BINANCE_AGG = (
+    "agg_trade_id",
+    "price",
+    "quantity",
+    "first_trade_id",
+    "last_trade_id",
+    "transact_time",
+    "is_buyer_maker",
+    "is_best_match",
+)
 _BINANCE_TRADES = ("id", "price", "qty", "quote_qty", "time", "is_buyer_maker", "is_best_match")
 
-KNOWN = ("trades (timestamp, price, size[, side, trade_id]), quotes (timestamp, bid, ask[, bid_size, ask_size]), "
-         "bars (timestamp, open, high, low, close, volume), each with an optional symbol, Penstock's own tables, "
-         "and Binance's trades, aggTrades and klines")
+KNOWN = (
+    "trades (timestamp, price, size[, side, trade_id]), quotes (timestamp, bid, ask[, bid_size, ask_size]), "
+    "bars (timestamp, open, high, low, close, volume), each with an optional symbol, Penstock's own tables, "
+    "and Binance's trades, aggTrades and klines"
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +106,9 @@ def layout_of(names: Sequence[str], path: str) -> Layout:
         found = next((by_key[a] for a in _ALIASES[role] if a in by_key), None)
         if found is not None:
             columns[role] = found
-    own = kind == "recorded" and all(f.name in by_key for f in BARS.fields if f.name not in ("seq", "first_seq", "last_seq"))
+    own = kind == "recorded" and all(
+        f.name in by_key for f in BARS.fields if f.name not in ("seq", "first_seq", "last_seq")
+    )
     if own:
         columns = {f.name: by_key[f.name] for f in BARS.fields if f.name in by_key}
     opening = kind == "recorded" and not own

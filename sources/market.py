@@ -27,7 +27,10 @@ _MARKET, _TRAITS = 1 << 40, 1 << 41
 
 RANGE, UP, DOWN, CRASH = 0, 1, 2, 3
 REGIMES = ("range", "trend up", "trend down", "crash")
-_NEXT = np.cumsum(np.array([[0.0, 0.495, 0.495, 0.01], [0.72, 0.0, 0.26, 0.02], [0.72, 0.26, 0.0, 0.02], [0.5, 0.3, 0.2, 0.0]]), axis=1)
+_NEXT = np.cumsum(
+    np.array([[0.0, 0.495, 0.495, 0.01], [0.72, 0.0, 0.26, 0.02], [0.72, 0.26, 0.0, 0.02], [0.5, 0.3, 0.2, 0.0]]),
+    axis=1,
+)
 """Cumulative probabilities of the regime that follows; the length of a stay is geometric, in minutes."""
 _STAY_MINUTES = np.array([75.0, 55.0, 55.0, 9.0])
 _DRIFT = np.array([0.0, 0.018, -0.018, -0.16])
@@ -94,8 +97,14 @@ def traits_of(seed: int, symbol: int) -> Traits:
     rate = float(np.exp(rng.normal(3.4, 0.4)) if quiet else 4600 * np.exp(rng.normal(-0.18, 0.6)))
     size = float(np.exp(rng.normal(6.0, 0.5))) / price
     return Traits(
-        round(price, max(0, decimals)), decimals, max(0, min(6, 2 - int(np.floor(np.log10(size))))), size,
-        float(rng.uniform(0.45, 1.1)), float(rng.uniform(0.35, 0.8)), rate, float(rng.uniform(1.0, 4.0) * (3.0 if quiet else 1.0)),
+        round(price, max(0, decimals)),
+        decimals,
+        max(0, min(6, 2 - int(np.floor(np.log10(size))))),
+        size,
+        float(rng.uniform(0.45, 1.1)),
+        float(rng.uniform(0.35, 0.8)),
+        rate,
+        float(rng.uniform(1.0, 4.0) * (3.0 if quiet else 1.0)),
         quiet,
     )
 
@@ -104,7 +113,9 @@ def start_of(seed: int, symbol: int, traits: Traits) -> Walk:
     """The state before the first hour."""
     rng = generator(seed, symbol, _TRAITS + 1)
     regime = int(rng.integers(0, 3))
-    return Walk(traits.price, traits.price, regime, int(rng.geometric(1 / _STAY_MINUTES[regime])), float(rng.normal(0.0, 0.4)))
+    return Walk(
+        traits.price, traits.price, regime, int(rng.geometric(1 / _STAY_MINUTES[regime])), float(rng.normal(0.0, 0.4))
+    )
 
 
 @dataclass
@@ -122,14 +133,21 @@ class Market:
         moves = rng.standard_normal(SECONDS) * np.repeat(storm, 60)
         if rng.random() < 0.03:
             first = int(rng.integers(300, SECONDS - 900))
-            moves[first: first + 240] -= rng.uniform(0.35, 0.9)
-            moves[first + 240: first + 600] += rng.uniform(0.1, 0.25)
-            storm[first // 60: first // 60 + 12] *= 2.5
+            moves[first : first + 240] -= rng.uniform(0.35, 0.9)
+            moves[first + 240 : first + 600] += rng.uniform(0.1, 0.25)
+            storm[first // 60 : first // 60 + 12] *= 2.5
         return moves, np.repeat(storm, 60)
 
 
 def hour_of(
-    seed: int, symbol: int, hour: int, start_ns: int, traits: Traits, walk: Walk, market: tuple[Floats, Floats], quotes: bool,
+    seed: int,
+    symbol: int,
+    hour: int,
+    start_ns: int,
+    traits: Traits,
+    walk: Walk,
+    market: tuple[Floats, Floats],
+    quotes: bool,
 ) -> tuple[Rows, Rows]:
     """The trades and, if wanted, the quotes of one symbol in one hour that begins at `start_ns`; moves `walk` on."""
     rng = generator(seed, symbol, hour)
@@ -209,7 +227,13 @@ def _arrivals(rng: np.random.Generator, walk: Walk, per_second: Floats) -> tuple
 
 
 def _trades(
-    rng: np.random.Generator, traits: Traits, walk: Walk, shocks: Floats, busy: Floats, quotes: tuple[Ints, Ints], start_ns: int,
+    rng: np.random.Generator,
+    traits: Traits,
+    walk: Walk,
+    shocks: Floats,
+    busy: Floats,
+    quotes: tuple[Ints, Ints],
+    start_ns: int,
 ) -> Rows:
     rate = traits.trades_per_hour * (1 - _BRANCHING) / SECONDS
     per_second = rate * np.minimum(6.0, 0.55 + 0.45 * busy)
@@ -226,7 +250,9 @@ def _trades(
     rows = TRADES.empty(len(times))
     rows["ts_event_ns"] = start_ns + (times * 1e6).astype(np.int64) * 1000
     rows["price"] = _on_grid(ticks, traits.price_decimals)
-    lots = np.rint(traits.size * np.exp(rng.normal(-0.5, 1.0, len(times))) * np.where(deep, 2.5, 1.0) * 10.0**traits.size_decimals)
+    lots = np.rint(
+        traits.size * np.exp(rng.normal(-0.5, 1.0, len(times))) * np.where(deep, 2.5, 1.0) * 10.0**traits.size_decimals
+    )
     rows["size"] = _on_grid(np.maximum(1, lots).astype(np.int64), traits.size_decimals)
     rows["side"] = np.where(sides, BUY, SELL)
     rows["trade_id"] = walk.trade_id + np.arange(len(times))

@@ -109,14 +109,14 @@ class _Merge:
             members = [s for s, k in enumerate(self._kinds) if k == kind and counts[s]]
             if not members:
                 continue
-            shares = [by_stream[starts[s]: starts[s + 1]] for s in members]
+            shares = [by_stream[starts[s] : starts[s + 1]] for s in members]
             positions = np.sort(np.concatenate(shares)) if len(members) > 1 else shares[0]
             rows = np.empty(len(positions), SPECS[kind].dtype)
             records = opaque(rows)
             whole = len(positions) == n
             for s, share in zip(members, shares, strict=True):
                 into = share if whole else np.searchsorted(positions, share)
-                records[into] = opaque(self._held[s][before[s]: self._at[s]])
+                records[into] = opaque(self._held[s][before[s] : self._at[s]])
             number_rows(rows, positions + seq)
             out[kind] = rows
         return out

@@ -77,10 +77,13 @@ def _frames(path: str, container: str) -> Found:
     found, skipped = file.survey()
     if not found:
         raise UserError(f"{path}: holds frames but no trade and no bookTicker among them")
-    return Found(tuple(
-        Recording(path, kind, tuple(sorted(symbols)), rows, None, partial(file.blocks, kind))
-        for kind, (rows, symbols) in sorted(found.items())
-    ), skipped)
+    return Found(
+        tuple(
+            Recording(path, kind, tuple(sorted(symbols)), rows, None, partial(file.blocks, kind))
+            for kind, (rows, symbols) in sorted(found.items())
+        ),
+        skipped,
+    )
 
 
 def _table(file: Container) -> Recording:
@@ -131,7 +134,9 @@ def _symbols(file: Container, column: str, beats: bool) -> tuple[str, ...]:
 
 
 def _extent_ns(file: Container, layout: Layout, interval_ns: int) -> tuple[int, int] | None:
-    name = layout.columns.get("close_time", layout.time) if layout.kind == "recorded" and not layout.own else layout.time
+    name = (
+        layout.columns.get("close_time", layout.time) if layout.kind == "recorded" and not layout.own else layout.time
+    )
     if name not in file.names():
         return None
     ends = file.extent(name)
@@ -150,8 +155,14 @@ def _interval_ns(file: Container, layout: Layout) -> int:
     rows = 0
     for batch in file.batches(columns, _SURVEY_ROWS):
         first = rows
-        held.append(times_ns(batch.column(0), lambda k, first=first: file.place(first + k), layout.time,  # type: ignore[misc]
-                             is_ns=layout.time.endswith("_ns")))
+        held.append(
+            times_ns(
+                batch.column(0),
+                lambda k, first=first: file.place(first + k),
+                layout.time,  # type: ignore[misc]
+                is_ns=layout.time.endswith("_ns"),
+            )
+        )
         if len(columns) == 2:
             found, indices = texts(batch.column(1))
             codes.append(np.array([names.setdefault(n, len(names)) for n in [*found, ""]], np.int64)[indices])
@@ -172,6 +183,8 @@ def _interval_ns(file: Container, layout: Layout) -> int:
         return int(lengths[counts.argmax()])
     stated = interval_of(file.path)
     if stated is None:
-        raise UserError(f"{file.path}: its bars give no end and no two of them show the interval; "
-                        f"name it in the file's name, as in BTCUSDT-1m-2024-01.csv")
+        raise UserError(
+            f"{file.path}: its bars give no end and no two of them show the interval; "
+            f"name it in the file's name, as in BTCUSDT-1m-2024-01.csv"
+        )
     return stated

@@ -40,9 +40,20 @@ class Converter:
     """
 
     def __init__(
-        self, layout: Layout, place: Callable[[int], str], codes: Mapping[str, int], symbol: str | None, interval_ns: int = 0,
+        self,
+        layout: Layout,
+        place: Callable[[int], str],
+        codes: Mapping[str, int],
+        symbol: str | None,
+        interval_ns: int = 0,
     ) -> None:
-        self._layout, self._place, self._codes, self._symbol, self._interval_ns = layout, place, codes, symbol, interval_ns
+        self._layout, self._place, self._codes, self._symbol, self._interval_ns = (
+            layout,
+            place,
+            codes,
+            symbol,
+            interval_ns,
+        )
         self._book = Book()
         self._row = 0
         self._unit = 0
@@ -131,7 +142,9 @@ class Converter:
         if exchange is not None:
             venues, indices = texts(batch.column(exchange))
             codes = self._book.exchange_codes([*venues, ""])
-            quotes = self._book.step(np.ascontiguousarray(out["symbol"]), codes[indices], quotes, np.ascontiguousarray(out["flags"]))
+            quotes = self._book.step(
+                np.ascontiguousarray(out["symbol"]), codes[indices], quotes, np.ascontiguousarray(out["flags"])
+            )
         for k, role in enumerate(names):
             out[role] = quotes[:, k]
 
@@ -178,8 +191,10 @@ class Converter:
         self._interval_ns = self._interval_ns or int(out["interval_ns"][0])
         if other.any():
             k = int(other.argmax())
-            raise UserError(f"{place(k)}: holds bars of intervals {self._interval_ns} ns and {out['interval_ns'][k]} ns; "
-                            f"keep one interval in a file")
+            raise UserError(
+                f"{place(k)}: holds bars of intervals {self._interval_ns} ns and {out['interval_ns'][k]} ns; "
+                f"keep one interval in a file"
+            )
 
 
 def number_rows(rows: Rows, seq: npt.NDArray[np.int64]) -> None:
@@ -193,7 +208,9 @@ def number_rows(rows: Rows, seq: npt.NDArray[np.int64]) -> None:
 def _exclusive(closed: Any) -> Any:
     """Binance's close time is the last ms (or µs, or ns) of the bar: the end is one unit later."""
     rest = closed % 10**9
-    unit = np.where(rest == 999_000_000, 10**6, np.where(rest == 999_999_000, 10**3, np.where(rest == 999_999_999, 1, 0)))
+    unit = np.where(
+        rest == 999_000_000, 10**6, np.where(rest == 999_999_000, 10**3, np.where(rest == 999_999_999, 1, 0))
+    )
     return closed + unit
 
 
@@ -204,5 +221,5 @@ def _bar_kinds(column: Any, place: Place, name: str) -> Any:
     lookup = np.array([BAR_KINDS.index(n) if n in BAR_KINDS else -1 for n in names] + [-1], np.int64)
     out = lookup[indices]
     if (out < 0).any():
-        raise UserError(f'{place(int((out < 0).argmax()))}: {name} is none of {", ".join(BAR_KINDS)}')
+        raise UserError(f"{place(int((out < 0).argmax()))}: {name} is none of {', '.join(BAR_KINDS)}")
     return out

@@ -48,14 +48,19 @@ class SimulatedTape:
     @cached_property
     def data_hash(self) -> str:
         """Hex digest of what determines the rows."""
-        return blake3(repr((_MODEL, len(self.symbols), self.hours, self.seed, self.start_ns, self.kinds)).encode()).hexdigest()
+        return blake3(
+            repr((_MODEL, len(self.symbols), self.hours, self.seed, self.start_ns, self.kinds)).encode()
+        ).hexdigest()
 
     @property
     def rows_total(self) -> int:
         """An estimate: trades at the symbols' mean rates."""
         rates = sum(t.trades_per_hour for t in self.traits)
-        return round(rates * self.hours) + (round(60 * self.hours) if self._beats else 0) + (
-            round(2000 * len(self.symbols) * self.hours) if self._quotes else 0)
+        return (
+            round(rates * self.hours)
+            + (round(60 * self.hours) if self._beats else 0)
+            + (round(2000 * len(self.symbols) * self.hours) if self._quotes else 0)
+        )
 
     @property
     def ts_range(self) -> tuple[int, int]:
@@ -84,7 +89,7 @@ class SimulatedTape:
             position[order] = np.arange(seq, seq + len(ts))
             at = 0
             for rows in tables.values():
-                number_rows(rows, position[at: at + len(rows)])
+                number_rows(rows, position[at : at + len(rows)])
                 at += len(rows)
             yield seq, seq + len(ts), tables
             seq += len(ts)
@@ -106,13 +111,25 @@ class SimulatedTape:
             if self._beats:
                 tables["beats"] = _beats(start_ns)
             if start_ns + HOUR_NS > self._end_ns:
-                tables = {kind: rows[: np.searchsorted(rows["ts_event_ns"], self._end_ns, side="right" if kind == "beats" else "left")]
-                          for kind, rows in tables.items()}
+                tables = {
+                    kind: rows[
+                        : np.searchsorted(
+                            rows["ts_event_ns"], self._end_ns, side="right" if kind == "beats" else "left"
+                        )
+                    ]
+                    for kind, rows in tables.items()
+                }
             yield tables
 
 
 def simulate(
-    symbols: int, hours: float, seed: int, start_ns: int = START_NS, *, quotes: bool = False, beats: bool = True,
+    symbols: int,
+    hours: float,
+    seed: int,
+    start_ns: int = START_NS,
+    *,
+    quotes: bool = False,
+    beats: bool = True,
 ) -> SimulatedTape:
     """A market of `symbols` instruments (SIM000, …) over `hours`; every fifth symbol is quiet."""
     if not 1 <= symbols <= _SYMBOLS_MAX:
@@ -141,8 +158,14 @@ def write_tape(tape: SimulatedTape, path: str, progress: Progress | None = None)
     try:
         names = pa.array(tape.symbols, pa.string())
         for kind, at in partial.items():
-            writers[kind] = pq.ParquetWriter(at, _schema(kind), compression="zstd", compression_level=1,
-                                             use_dictionary=["symbol", "side"], column_encoding=_ENCODINGS.get(kind))
+            writers[kind] = pq.ParquetWriter(
+                at,
+                _schema(kind),
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=["symbol", "side"],
+                column_encoding=_ENCODINGS.get(kind),
+            )
         for first, last, tables in tape._pieces():
             for kind, rows in tables.items():
                 if len(rows):
@@ -187,7 +210,11 @@ def _beats(start_ns: int) -> Rows:
 
 
 def _schema(kind: str) -> Any:
-    types = {"float": pa.float64(), "symbol": pa.dictionary(pa.int32(), pa.string()), "enum": pa.dictionary(pa.int8(), pa.string())}
+    types = {
+        "float": pa.float64(),
+        "symbol": pa.dictionary(pa.int32(), pa.string()),
+        "enum": pa.dictionary(pa.int8(), pa.string()),
+    }
     return pa.schema([(f.name, types.get(f.kind, pa.int64())) for f in SPECS[kind].fields])
 
 

@@ -44,7 +44,9 @@ class Source(Protocol):
 class Tape:
     """Recorded files as one tape; made by `open_tape`."""
 
-    def __init__(self, recordings: Sequence[Recording], skipped: Mapping[str, int], ts_from: int | None, ts_to: int | None) -> None:
+    def __init__(
+        self, recordings: Sequence[Recording], skipped: Mapping[str, int], ts_from: int | None, ts_to: int | None
+    ) -> None:
         self.recordings = tuple(sorted(recordings, key=_key))
         self.symbols = tuple(sorted({s for r in recordings for s in r.symbols}))
         self.kinds = tuple(sorted({r.kind for r in recordings}, key=_KIND_ORDER.__getitem__))
@@ -68,7 +70,10 @@ class Tape:
         """The lowest and highest event time, within the cut; takes a pass over files whose times are not indexed."""
         ends = [r.measured_ns() for r in self.recordings]
         low, high = min(e[0] for e in ends), max(e[1] for e in ends)
-        return (low if self.ts_from is None else max(low, self.ts_from), high if self.ts_to is None else min(high, self.ts_to - 1))
+        return (
+            low if self.ts_from is None else max(low, self.ts_from),
+            high if self.ts_to is None else min(high, self.ts_to - 1),
+        )
 
     @cached_property
     def rows_total(self) -> int | None:
@@ -118,7 +123,9 @@ def open_tape(paths: Sequence[str], *, ts_from: int | None = None, ts_to: int | 
     return tape
 
 
-def cut(pieces: Iterator[Piece], symbols: tuple[str, ...], batch_rows: int, skip_rows: int, origin: str = "tape") -> Iterator[Frame]:
+def cut(
+    pieces: Iterator[Piece], symbols: tuple[str, ...], batch_rows: int, skip_rows: int, origin: str = "tape"
+) -> Iterator[Frame]:
     """Pieces of any size to frames whose limits are the multiples of `batch_rows` counted from `skip_rows`."""
     if batch_rows < 1:
         raise UserError(f"a batch of {batch_rows} rows; give at least 1")
@@ -130,13 +137,19 @@ def cut(pieces: Iterator[Piece], symbols: tuple[str, ...], batch_rows: int, skip
             frontier_ns = _frontier(frontier_ns, any_rows, tables)
             any_rows = True
             continue
-        taken = {k: (rows, int(np.searchsorted(rows["seq"], start)) if first < start else 0) for k, rows in tables.items()}
+        taken = {
+            k: (rows, int(np.searchsorted(rows["seq"], start)) if first < start else 0) for k, rows in tables.items()
+        }
         if first < start:
             before = {k: rows[:n] for k, (rows, n) in taken.items() if n}
             frontier_ns, any_rows = _frontier(frontier_ns, any_rows, before), any_rows or bool(before)
         while last >= start + batch_rows:
             for kind, (rows, at) in taken.items():
-                end = int(np.searchsorted(rows["seq"], start + batch_rows)) if len(taken) > 1 else start + batch_rows - first
+                end = (
+                    int(np.searchsorted(rows["seq"], start + batch_rows))
+                    if len(taken) > 1
+                    else start + batch_rows - first
+                )
                 if end > at:
                     held.setdefault(kind, []).append(rows[at:end])
                     taken[kind] = rows, end
@@ -159,7 +172,14 @@ def _frontier(so_far_ns: int, any_rows: bool, tables: Mapping[str, Rows]) -> int
 
 def _key(r: Recording) -> tuple[Any, ...]:
     first = r.symbols[0] if r.symbols else _LAST
-    return (first if r.kind != "beats" else _LAST, _KIND_ORDER[r.kind], r.symbols, r.extent_ns or (0, 0), Path(r.path).name, r.path)
+    return (
+        first if r.kind != "beats" else _LAST,
+        _KIND_ORDER[r.kind],
+        r.symbols,
+        r.extent_ns or (0, 0),
+        Path(r.path).name,
+        r.path,
+    )
 
 
 def _chained(recordings: Sequence[Recording]) -> list[list[Recording]]:
@@ -167,8 +187,13 @@ def _chained(recordings: Sequence[Recording]) -> list[list[Recording]]:
     chains: list[list[Recording]] = []
     for r in recordings:
         last = chains[-1][-1] if chains else None
-        if (last is not None and r.extent_ns and last.extent_ns and (r.kind, r.symbols) == (last.kind, last.symbols)
-                and last.extent_ns[1] <= r.extent_ns[0]):
+        if (
+            last is not None
+            and r.extent_ns
+            and last.extent_ns
+            and (r.kind, r.symbols) == (last.kind, last.symbols)
+            and last.extent_ns[1] <= r.extent_ns[0]
+        ):
             chains[-1].append(r)
         else:
             chains.append([r])
@@ -179,13 +204,15 @@ def _reader(chain: list[Recording], codes: Mapping[str, int], ts_from: int | Non
     def blocks(rows: int) -> Iterator[Rows]:
         for recording in chain:
             if recording.extent_ns is not None and (
-                (ts_from is not None and recording.extent_ns[1] < ts_from) or (ts_to is not None and recording.extent_ns[0] >= ts_to)
+                (ts_from is not None and recording.extent_ns[1] < ts_from)
+                or (ts_to is not None and recording.extent_ns[0] >= ts_to)
             ):
                 continue
             for block in recording.blocks(codes, rows):
                 inside = _inside(block, ts_from, ts_to)
                 if len(inside):
                     yield inside
+
     return blocks
 
 
@@ -216,15 +243,19 @@ def _disjoint(recordings: Sequence[Recording]) -> list[Recording]:
             continue
         for k in members:
             if out[k].extent_ns is None:
-                out[k] = Recording(out[k].path, out[k].kind, out[k].symbols, out[k].rows, out[k].measured_ns(), out[k].blocks)
+                out[k] = Recording(
+                    out[k].path, out[k].kind, out[k].symbols, out[k].rows, out[k].measured_ns(), out[k].blocks
+                )
         ordered = sorted((out[k] for k in members), key=lambda r: r.extent_ns or (0, 0))
         for a, b in zip(ordered, ordered[1:], strict=False):
             (low_a, high_a), (low_b, high_b) = a.extent_ns or (0, 0), b.extent_ns or (0, 0)
             if low_b < high_a or (low_a, high_a) == (low_b, high_b):
                 what = "bars" if a.kind == "recorded" else a.kind
                 other = "bars" if b.kind == "recorded" else b.kind
-                raise UserError(f"{a.path} ({what}) and {b.path} ({other}) both cover {symbol or 'the heartbeats'} at "
-                                f"{_utc(low_b)}; give one of them")
+                raise UserError(
+                    f"{a.path} ({what}) and {b.path} ({other}) both cover {symbol or 'the heartbeats'} at "
+                    f"{_utc(low_b)}; give one of them"
+                )
     return out
 
 

@@ -21,11 +21,33 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _SIDES = {
-    "buy": BUY, "b": BUY, "bid": BUY, "1": BUY, "+1": BUY, "sell": SELL, "s": SELL, "ask": SELL, "a": SELL, "-1": SELL,
-    "2": SELL, "none": NO_SIDE, "": NO_SIDE, "n": NO_SIDE, "0": NO_SIDE, "unknown": NO_SIDE,
+    "buy": BUY,
+    "b": BUY,
+    "bid": BUY,
+    "1": BUY,
+    "+1": BUY,
+    "sell": SELL,
+    "s": SELL,
+    "ask": SELL,
+    "a": SELL,
+    "-1": SELL,
+    "2": SELL,
+    "none": NO_SIDE,
+    "": NO_SIDE,
+    "n": NO_SIDE,
+    "0": NO_SIDE,
+    "unknown": NO_SIDE,
 }
 _TRUTH = {"true": 1, "t": 1, "1": 1, "false": 0, "f": 0, "0": 0}
-_TIME_FORMATS = ("%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d %H:%M:%S", "%Y%m%d")
+_TIME_FORMATS = (
+    "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%Y",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d",
+    "%Y%m%d %H:%M:%S",
+    "%Y%m%d",
+)
 _EPOCHS = ((10**8, 10**11, 10**9), (10**11, 10**14, 10**6), (10**14, 10**17, 10**3), (10**17, 2**63 - 1, 1))
 """Numbers as times: from, to (exclusive), ns per unit. Seconds, ms, µs and ns since 1970 cannot be confused after 1973."""
 
@@ -136,8 +158,9 @@ def _text_times(column: Any, place: Place, name: str, is_ns: bool) -> Ints:
                 try:
                     parse(column.slice(k, 1))
                 except (pa.ArrowInvalid, ValueError):
-                    raise UserError(f'{place(k)}: {name} "{column[k].as_py()}" is not a time like '
-                                    f'"{first}" on the first row') from None
+                    raise UserError(
+                        f'{place(k)}: {name} "{column[k].as_py()}" is not a time like "{first}" on the first row'
+                    ) from None
             raise
     raise UserError(f'{place(0)}: {name} "{first}" is not a time; write 2024-01-31 09:30:00 or ms since 1970')
 
@@ -149,17 +172,19 @@ def _as_numbers(place: Place, name: str, is_ns: bool) -> Callable[[Any], Ints]:
         except pa.ArrowInvalid:
             return _epoch_floats(column.cast(pa.float64()).to_numpy(zero_copy_only=False), place, name)
         return _ints(whole) if is_ns else _epoch(_ints(whole), place, name)
+
     return parse
 
 
 def _as_iso(column: Any) -> Ints:
-    zoned = column[0].as_py().endswith("Z") or column[0].as_py()[-6:-5] in ("+", "-") and ":" in column[0].as_py()[-6:]
+    zoned = column[0].as_py().endswith("Z") or (column[0].as_py()[-6:-5] in ("+", "-") and ":" in column[0].as_py()[-6:])
     return _ints(column.cast(pa.timestamp("ns", "UTC" if zoned else None)).view(pa.int64()))
 
 
 def _as_format(form: str) -> Callable[[Any], Ints]:
     def parse(column: Any) -> Ints:
         return _ints(pc.strptime(column, format=form, unit="s").cast(pa.timestamp("ns")).view(pa.int64()))
+
     return parse
 
 
@@ -171,8 +196,10 @@ def _epoch(raw: Ints, place: Place, name: str) -> Ints:
     bad = (raw < lo) | (raw >= hi)
     if bad.any():
         k = int(bad.argmax())
-        raise UserError(f'{place(k)}: {name} "{raw[k]}" is not a time' + (
-            " in s, ms, µs or ns since 1970" if k == 0 else f' in the unit of "{raw[0]}" on an earlier row'))
+        raise UserError(
+            f'{place(k)}: {name} "{raw[k]}" is not a time'
+            + (" in s, ms, µs or ns since 1970" if k == 0 else f' in the unit of "{raw[0]}" on an earlier row')
+        )
     return raw * per
 
 

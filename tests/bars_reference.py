@@ -1,4 +1,4 @@
-"""Bars made the slow and obvious way, from the documentation of `operators.market.bars`: what the tests compare with."""
+"""Bars made the slow and obvious way, from the documentation of `operators.market.bars`, to compare with."""
 
 from collections import defaultdict
 from typing import Any
@@ -98,7 +98,8 @@ class SlowBars:
         bar = self.open.setdefault((symbol, at), {
             "symbol": symbol, "bar_kind": kind, "interval_ns": length if kind < 2 else round(length * 1e8),
             "ts_open_ns": start, "ts_close_ns": start + length if kind == 0 else 0,
-            "open": price, "high": price, "low": price, "volume": 0.0, "notional": 0.0, "trades": 0, "buy_volume": 0.0, "first_seq": seq, "ts_first_ns": ts,
+            "open": price, "high": price, "low": price, "volume": 0.0,
+            "notional": 0.0, "trades": 0, "buy_volume": 0.0, "first_seq": seq, "ts_first_ns": ts,
             "gap": (start - self.ended[symbol, at]) // length if (symbol, at) in self.ended else 0,
         })
         bar.update(high=max(bar["high"], price), low=min(bar["low"], price), close=price, volume=bar["volume"] + size,

@@ -149,7 +149,8 @@ def minutes(listed: list[int], **more: Any) -> Any:
     """Recorded 1-minute bars, by the minute in which they open; the price is that minute."""
     return rows_of(RECORDED, [
         {"seq": at, "ts_event_ns": (m + 1) * MINUTE, "interval_ns": MINUTE, "ts_open_ns": m * MINUTE,
-         "ts_close_ns": (m + 1) * MINUTE, "open": m, "high": m + 2, "low": m - 2, "close": m + 1, "volume": 1, "notional": m, "trades": 2, "bid": np.nan,
+         "ts_close_ns": (m + 1) * MINUTE,
+         "open": m, "high": m + 2, "low": m - 2, "close": m + 1, "volume": 1, "notional": m, "trades": 2, "bid": np.nan,
          "ask": np.nan, **more} for at, m in enumerate(listed)])
 
 

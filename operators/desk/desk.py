@@ -87,7 +87,7 @@ class DeskOperator:
             made = parts[spec.name]
             if made:
                 tables[spec.name] = made[0] if len(made) == 1 else np.concatenate(made)
-        return frame.with_tables(**tables, **self._audit(frame, tables))
+        return frame.with_tables(**tables, **self._audit(frame, tables), account=self.desk.account.copy())
 
     def _audit(self, frame: Frame, tables: dict[str, Rows]) -> dict[str, Rows]:
         rows: list[Rows] = []
@@ -101,7 +101,7 @@ class DeskOperator:
         if not rows:
             return {}
         merged = np.concatenate(rows)
-        return {AUDIT.name: merged}
+        return {AUDIT.name: merged[np.lexsort((merged["block_no"], merged["stream"], merged["seq"]))]}
 
     @property
     def equity_units(self) -> int:

@@ -1,4 +1,4 @@
-"""`Bars`: clean trades, quotes and recorded bars become closed bars: of several intervals of time, of ticks, volume, dollars.
+"""`Bars`: clean trades, quotes and recorded bars become closed bars: by time, ticks, volume and dollars.
 
 A bar is written once, when a row or a beat shows that it is over, and carries that row's time and tape position; empty
 intervals are counted in `gap`, never filled; rows that come after their bar has closed go to `late`; the end of the
@@ -50,7 +50,7 @@ class BarsConfig:
 
     def __post_init__(self) -> None:
         groups: tuple[tuple[str, tuple[Any, ...], float, float, str], ...] = (
-            ("intervals_ns", self.intervals_ns, SECOND_NS, DAY_NS, "a whole number of ns, 1e9 (1 s) to 8.64e13 (1 day)"),
+            ("intervals_ns", self.intervals_ns, SECOND_NS, DAY_NS, "whole ns from 1e9 (1 s) to 8.64e13 (1 day)"),
             ("tick_bars", self.tick_bars, 1, 10**9, "a whole number of trades from 1 to 1e9"),
             ("volume_bars", self.volume_bars, 1e-8, AMOUNT_MAX, "base units from 1e-8 to 9e10"),
             ("dollar_bars", self.dollar_bars, 1e-8, AMOUNT_MAX, "quote units from 1e-8 to 9e10"),

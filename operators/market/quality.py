@@ -75,7 +75,8 @@ class Quality:
         self.config = config or QualityConfig()
         c = self.config
         ticks = (c.out_of_order_ns, c.outlier_confirm, c.outlier_move_min, c.outlier_deviations, 1 / 8, 1 / 64)
-        bars = (c.out_of_order_ns, c.outlier_confirm, c.bar_move_min, c.outlier_deviations, 1 / 2, 1 / 64)
+        bars = (c.out_of_order_ns, c.outlier_confirm, c.bar_move_min, c.outlier_deviations, 1.0, 1 / 64)
+        # a close sums up many prints: it is the level itself, so that a crash is not measured from where it began
         self._rules = [np.array([rules], kernel.RULES) for rules in (ticks, ticks, bars)]
         ids = 1 << (c.duplicate_ids - 1).bit_length()
         self._judges: list[Rows] = [np.empty(0, kernel.JUDGE) for _ in self._SPECS]

@@ -78,7 +78,7 @@ def _judge_price(s: Any, price: float, rules: Any) -> bool:
     if s.level > 0.0 and not _is_far(price, s.level, s.band):
         _settle(s, price, abs(price - s.level), rules)
         return True
-    return _surprise(s, price, rules)
+    return bool(_surprise(s, price, rules))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -12,6 +12,7 @@ from operators.market.features import (  # in the order in which they are listed
     orderflow,
     returns,
     statistics,
+    trend,
     volatility,
     volume,
 )
@@ -37,5 +38,5 @@ DEFAULT_FEATURES: tuple[str, ...] = default_features()
 __all__ = [
     "DEFAULT_FEATURES", "FAMILIES", "FEATURES", "Feature", "FeatureSet", "Features", "Param", "Request", "averages",
     "bands", "calendar", "catalogue", "compute_features", "describe", "expand", "kernels", "momentum", "orderflow",
-    "parse", "returns", "statistics", "volatility", "volume", "warm_kernels",
+    "parse", "returns", "statistics", "trend", "volatility", "volume", "warm_kernels",
 ]

@@ -86,9 +86,9 @@ def load_columns(floats: Floats, ints: Ints, start: int, n: int, at: Ints, b: Fl
 
 @compiled
 def store_values(out: Floats, columns: Ints, n: int, values: Floats, start: int) -> None:
-    """Turn result rows into the rows of a table: values[start + i, c] = out[columns[c], i], in tiles of eight bars."""
-    for i0 in range(0, n, 8):
-        i1 = min(i0 + 8, n)
+    """Turn result rows into the rows of a table: values[start + i, c] = out[columns[c], i], in tiles of 32 bars."""
+    for i0 in range(0, n, 32):
+        i1 = min(i0 + 32, n)
         for c in range(columns.shape[0]):
             row = columns[c]
             for i in range(i0, i1):

@@ -141,9 +141,7 @@ def range_volatility(code: Codes, b: Floats, p: Floats, state: Floats, out: Floa
          state=lambda n: 1 + 2 * moments_size(n) + sum_size(n), windowed=lambda n: n)
 @compiled
 def yang_zhang(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:
-    """State: bars seen (0, 1), windows of bodies, of Rogers-Satchell terms, of gaps; before the first gap none is
-    pushed.
-    """
+    """State: last log close (0: none), windows of gaps, bodies, Rogers-Satchell terms; the first bar is not pushed."""
     n = int(p[0])
     k = 0.34 / (1.34 + (n + 1.0) / (n - 1.0))
     size = 5 + 3 * n
@@ -184,7 +182,7 @@ def realized_vol(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) 
 
 @feature("choppiness", "volatility", "Choppiness index: near 100 the market goes nowhere, near 0 it trends.",
          formula="100 log(sum TR / (max H - min L)) / log n over n bars; 100 where the range is empty",
-         source="Dreiss; E. W. Dreiss (1992)", params=(window(14, low=2),), warm_up=lambda n: n,
+         source="Dreiss (1992)", params=(window(14, low=2),), warm_up=lambda n: n,
          state=lambda n: 1 + 3 * sum_size(n), windowed=lambda n: n)
 @compiled
 def choppiness(code: Codes, b: Floats, p: Floats, state: Floats, out: Floats) -> None:

@@ -1,0 +1,96 @@
+"""Fan-out and alignment: a frame is split by symbol over shards, and its parts come together again in one order.
+
+Whatever the number of shards, the aligned frame has the rows that one shard would have made, in the order (seq, symbol,
+then as made). A frame is released when all its parts are there and all frames of its origin before it were.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from schemas.frame import FeatureRows, Frame
+from schemas.ids import name_id
+from schemas.tables import Rows
+
+_WHOLE = ("beats", "control")
+"""Tables that every shard, or the desk alone, gets whole."""
+
+
+def shard_of(symbol: str, shards: int) -> int:
+    """The fixed shard of a symbol."""
+    return name_id(symbol) % shards
+
+
+def split(frame: Frame, shards: int) -> list[Frame]:
+    """One part per shard, each with the rows of its symbols; control goes with part 0, beats with all."""
+    if shards == 1:
+        return [frame]
+    home = np.array([shard_of(s, shards) for s in frame.symbols], np.int64)
+    parts = []
+    for k in range(shards):
+        tables: dict[str, Rows] = {}
+        for name, rows in frame.tables.items():
+            if name not in _WHOLE:
+                tables[name] = rows[home[rows["symbol"]] == k]
+            elif name == "beats" or k == 0:
+                tables[name] = rows
+        parts.append(replace(frame, tables=tables, part=k, parts=shards))
+    return parts
+
+
+def _order(rows: Rows) -> Any:
+    return np.lexsort((rows["symbol"], rows["seq"]))
+
+
+def join(parts: Sequence[Frame]) -> Frame:
+    """The parts of one frame, in the order of their numbers, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    tables: dict[str, Rows] = {}
+    for name in dict.fromkeys(n for part in parts for n in part.tables):
+        if name in _WHOLE:
+            tables[name] = parts[0].tables[name]
+            continue
+        rows = np.concatenate([part.tables[name] for part in parts if name in part.tables])
+        tables[name] = rows[_order(rows)]
+    features = []
+    for interval_ns in dict.fromkeys(f.interval_ns for part in parts for f in part.features):
+        sets = [f for part in parts for f in part.features if f.interval_ns == interval_ns]
+        bars = np.concatenate([f.bars for f in sets])
+        order = _order(bars)
+        features.append(FeatureRows(interval_ns, sets[0].names, bars[order], np.concatenate([f.values for f in sets])[order]))
+    return replace(parts[0], tables=tables, features=tuple(features), part=0, parts=1)
+
+
+class Align:
+    """Collects parts; gives whole frames in order. Holds at most `pending_max` incomplete frames."""
+
+    name = "align"
+
+    def __init__(self, pending_max: int = 4096) -> None:
+        self.pending_max = pending_max
+        self.next: dict[str, int] = {}
+        self.pending: dict[tuple[str, int], dict[int, Frame]] = {}
+
+    def add(self, part: Frame) -> list[Frame]:
+        """One part in; the frames that are now complete and in turn."""
+        self.pending.setdefault((part.origin, part.number), {})[part.part] = part
+        if len(self.pending) > self.pending_max:
+            raise RuntimeError(f"more than {self.pending_max} incomplete frames: a shard has stopped")
+        out: list[Frame] = []
+        number = self.next.get(part.origin, 0)
+        while (parts := self.pending.get((part.origin, number))) and len(parts) == part.parts:
+            out.append(join([parts[k] for k in range(part.parts)]))
+            del self.pending[(part.origin, number)]
+            number += 1
+        self.next[part.origin] = number
+        return out
+
+    def snapshot(self) -> Any:
+        return {"next": dict(self.next), "pending": {k: dict(v) for k, v in self.pending.items()}}
+
+    def restore(self, state: Any) -> None:
+        self.next = dict(state["next"])
+        self.pending = {k: dict(v) for k, v in state["pending"].items()}

@@ -1,0 +1,17 @@
+"""The whole system as one `for` loop. Read this first.
+
+The Bytewax dataflow in `dataflows/backtest.py` does the same, spread over workers; both give the same rows, bit for bit.
+"""
+
+from collections.abc import Callable, Iterable
+
+from operators.assembly import Plan, desk, market_chain
+from schemas.frame import Frame
+
+
+def rehearse(plan: Plan, frames: Iterable[Frame], collect: Callable[[Frame], None]) -> None:
+    """Frames in tape order through the market's operators and the desk; `collect` gets each frame with all that was made."""
+    market = market_chain(plan)  # quality → bars → features → strategies
+    money = desk(plan)           # size → gate → orders → paper venue → ledger → audit
+    for frame in frames:
+        collect(money.step(market.step(frame)))
