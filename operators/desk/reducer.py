@@ -218,6 +218,40 @@ def run_trades(account: Records, policy: Records, symbols: Records, trades: Reco
     return i
 
 
+@inner
+def run_bars(account: Records, policy: Records, symbols: Records, bars: Records, i: int, until: int) -> int:
+    """The common case of bars alone: those that only move a price, taken like the trades of `run_trades`."""
+    a = account[0]
+    next_time = a.next_time_ns
+    volatility = policy[0].volatility_target > 0
+    n = len(bars)
+    while i < n:
+        b = bars[i]
+        if b.seq > until or b.ts_event_ns >= next_time or volatility or b.bar_kind != 0:
+            break
+        s = symbols[b.symbol]
+        if s.ticks != 0 or b.interval_ns != s.bar_interval_ns:
+            break
+        if s.head >= 0 and (to_units(b.low) <= s.act_below or to_units(b.high) >= s.act_above):
+            break
+        price = to_units(b.close)
+        if s.net != 0:
+            value = mul_units(price, s.net)
+            equity = a.equity + value - s.value
+            if equity < a.halt_below:
+                break
+            a.equity = equity
+            a.exposure += abs(value) - abs(s.value)
+            s.value = value
+            if equity > a.peak:
+                a.peak = equity
+                a.halt_below = equity - mul_units(equity, policy[0].drawdown_halt)
+        s.last = price
+        s.ts_last_ns = b.ts_event_ns
+        i += 1
+    return i
+
+
 @kernel
 def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records, funding: Records, beats: Records, control: Records,
            signals: Records, at: Records, reserve: int) -> bool:
@@ -226,11 +260,15 @@ def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records
     no_signal = np.zeros(1, signals.dtype)[0]
     while True:
         q = quotes[at[1]].seq if at[1] < len(quotes) else END
-        b = bars[at[2]].seq if at[2] < len(bars) else END
         f = funding[at[3]].seq if at[3] < len(funding) else END
         h = beats[at[4]].seq if at[4] < len(beats) else END
         c = control[at[5]].seq if at[5] < len(control) else END
         g = signals[at[6]].seq if at[6] < len(signals) else END
+        if at[2] < len(bars):
+            t = trades[at[0]].seq if at[0] < len(trades) else END
+            before = min(min(t - 1, q - 1), min(min(f, h), min(c, g)))
+            at[2] = run_bars(desk.account, desk.policy, desk.symbols, bars, at[2], before)
+        b = bars[at[2]].seq if at[2] < len(bars) else END
         first = min(min(min(q, b), min(f, h)), min(c, g))
         at[0] = run_trades(desk.account, desk.policy, desk.symbols, trades, at[0], first)
         t = trades[at[0]].seq if at[0] < len(trades) else END
