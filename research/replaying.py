@@ -199,7 +199,7 @@ class Run:
     @cached_property
     def features(self) -> pa.Table:
         """One row per closed bar, a column per feature; of several timeframes, the rows carry their interval."""
-        from schemas.codec import features_to_arrow
+        from schemas.codec_features import features_to_arrow
         tables = [features_to_arrow(found, self.symbols) for frame in self.frames for found in frame.features if len(found.bars)]
         return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
 
@@ -209,20 +209,10 @@ class Run:
         return write_report(self, Path(path))
 
 
-def replay(paths: Sequence[str] | str | Source, config: str | Path | Mapping[str, Any] | Config | None = None,
-           strategies: Sequence[Any] | None = None, *, engine: str = "loop", workers: int = 1, batch_rows: int | None = None,
-           ts_from: int | None = None, ts_to: int | None = None, run_id: str = "memory",
-           progress: Callable[[int], None] | None = None) -> Run:
-    """Replay recorded data and keep the results in memory.
-
-    paths: a path, several, or a source. Raises UserError for what the caller can mend.
-    """
+def replay_plan(made: Plan, source: Source, *, engine: str = "loop", workers: int = 1, batch_rows: int | None = None,
+                run_id: str = "memory", progress: Callable[[int], None] | None = None) -> Run:
+    """Run a plan over a source and keep the results in memory."""
     started = time.perf_counter()
-    made = make_plan(config, strategies)
-    if isinstance(paths, str):
-        paths = [paths]
-    source: Any = open_tape([str(p) for p in paths], ts_from=ts_from, ts_to=ts_to) if isinstance(paths, Sequence) else paths
-    warm_up(made)
     kept: list[Frame] = []
     names = {spec.name for spec in KEPT}
     tracker = Tracker(made, lambda frame: kept.append(with_changes(frame, tables={k: v for k, v in frame.tables.items() if k in names})))
@@ -237,4 +227,23 @@ def replay(paths: Sequence[str] | str | Source, config: str | Path | Mapping[str
     run_plan(made, enabled(counted(source.frames(batch_rows or made.config.batch_rows), seen, progress)), collect, engine, workers)
     seconds = time.perf_counter() - begun
     summary = summarise(made, tracker, seen, run_id, seconds, time.perf_counter() - started, last.value)
-    return Run(made, tracker.symbols, kept, summary, {"data_hash": source.data_hash, "paths": list(paths) if isinstance(paths, Sequence) else []})
+    return Run(made, tracker.symbols, kept, summary, {"data_hash": source.data_hash})
+
+
+def replay(paths: Sequence[str] | str | Source, config: str | Path | Mapping[str, Any] | Config | None = None,
+           strategies: Sequence[Any] | None = None, *, engine: str = "loop", workers: int = 1, batch_rows: int | None = None,
+           ts_from: int | None = None, ts_to: int | None = None, run_id: str = "memory",
+           progress: Callable[[int], None] | None = None) -> Run:
+    """Replay recorded data and keep the results in memory.
+
+    paths: a path, several, or a source. ts_from, ts_to: event time in ns. Raises UserError for what the caller can mend.
+    """
+    started = time.perf_counter()
+    made = make_plan(config, strategies)
+    if isinstance(paths, str):
+        paths = [paths]
+    source: Any = open_tape([str(p) for p in paths], ts_from=ts_from, ts_to=ts_to) if isinstance(paths, Sequence) else paths
+    warm_up(made)
+    run = replay_plan(made, source, engine=engine, workers=workers, batch_rows=batch_rows, run_id=run_id, progress=progress)
+    run.summary["seconds_total"] = time.perf_counter() - started
+    return run

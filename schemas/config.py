@@ -119,3 +119,15 @@ def parse_config_text(text: str, where: str) -> Config:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise UserError(f"{where}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+
+
+def config_document(config: Config) -> dict[str, Any]:
+    """The configuration as `parse_config` takes it; strategies are recorded apart."""
+    return {
+        "bars": {"time": [interval_text(ns) for ns in config.intervals_ns], "tick": list(config.tick_bars),
+                 "volume": list(config.volume_bars), "dollar": list(config.dollar_bars)},
+        "features": {interval_text(ns): list(names) for ns, names in config.features.items()},
+        "allocation": list(config.allocation), "conflict": config.conflict, "quality": dict(config.quality),
+        "policy": {"version": config.policy.version, **config.policy.values}, "account": config.account,
+        "batch_rows": config.batch_rows,
+    }

@@ -1,7 +1,7 @@
 """The best bid and offer out of one-sided updates of several exchanges, where zero means no update on that side.
 
-The rule where exchanges disagree: a newer quote that crosses an older one proves the older one gone. So the book that comes
-out is never crossed, and it heals after an absurd quote with the next genuine one.
+The rule where exchanges disagree: a newer quote that crosses an older one proves the older one gone. So the book that
+comes out is never crossed, and it heals after an absurd quote with the next genuine one.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ class Book:
         return np.array([self._exchanges.setdefault(n, len(self._exchanges)) for n in names] or [0], np.int64)
 
     def step(self, symbol: Ints, exchange: Ints, quotes: Floats, flags: Ints) -> Floats:
-        """`quotes` (rows, 4: bid, ask, bid size, ask size) as they came → the same columns of the best bid and offer."""
+        """`quotes` (rows, 4: bid, ask, bid size, ask size) as they came → the same of the best bid and offer."""
         symbols = max(int(symbol.max(initial=-1)) + 1, self._standing.shape[0])
         exchanges = max(len(self._exchanges), self._standing.shape[1], 1)
         if self._standing.shape[:2] != (symbols, exchanges):

@@ -1,4 +1,4 @@
-"""How bytes hold rows: Parquet, Arrow IPC (file or stream), CSV, plain or in gzip or zip, each as a stream of Arrow batches.
+"""How bytes hold rows: Parquet, Arrow IPC (file or stream), CSV (also in gzip or zip), each a stream of Arrow batches.
 
 The container is recognised by its first bytes, never by its name. Whatever a reader throws leaves here as a `UserError`
 that names the file; memory is bounded by the size of a block, not of the file.
@@ -48,7 +48,7 @@ def reading(path: str) -> Iterator[None]:
 
 
 def container_of(path: str) -> str:
-    """`parquet`, `arrow`, `stream` (Arrow IPC), `text`, `gzip` or `zip`, by the first bytes; UserError for an empty file."""
+    """`parquet`, `arrow`, `stream` (Arrow IPC), `text`, `gzip`, `zip`, by the first bytes; UserError without any."""
     with reading(path), Path(path).open("rb") as file:
         head = file.read(8)
     if not head:
@@ -64,7 +64,7 @@ def opened(path: str, container: str) -> Iterator[IO[bytes]]:
     """The text of a file as bytes, unpacked."""
     with reading(path):
         if container == "gzip":
-            with gzip.open(path, "rb") as packed, io.BufferedReader(packed, 1 << 20) as lines:  # type: ignore[arg-type]
+            with gzip.open(path, "rb") as packed, io.BufferedReader(packed, 1 << 20) as lines:
                 yield lines
         elif container == "zip":
             with zipfile.ZipFile(path) as archive:
@@ -99,7 +99,7 @@ class Parquet:
             yield from file.iter_batches(batch_size=rows, columns=list(columns), use_threads=True)
 
     def extent(self, column: str) -> tuple[Any, Any] | None:
-        """The lowest and highest value of a column as Arrow arrays, from the statistics; None where they are incomplete."""
+        """The lowest and highest value of a column as Arrow arrays, from statistics; None where some are missing."""
         with reading(self.path), self._open() as file:
             at = file.schema_arrow.names.index(column)
             kind = file.schema_arrow.field(column).type
@@ -189,7 +189,7 @@ class Csv:
         if names is None:
             shown = lines[0][:60]
             raise UserError(
-                f'{path} line 1: "{shown}" is neither a known header nor a row of a known format; recognised are: {KNOWN}'
+                f'{path} line 1: "{shown}" is neither a known header nor a row of a known format; known are: {KNOWN}'
             )
         return Csv(path, container, names, False, delimiter, rows[0])
 

@@ -1,4 +1,4 @@
-"""Raw websocket frames of Binance as a client wrote them down: a line is the local time in ns, a space and the JSON frame.
+"""Raw websocket frames of Binance as a client wrote them down: a line is the local time in ns, a space, the JSON frame.
 
 `trade` and `aggTrade` frames become trades and `bookTicker` frames quotes, at the exchange's transaction time. A spot
 `bookTicker` carries no time: it gets the latest exchange time that the lines before it showed, because the local clock

@@ -1,7 +1,7 @@
-"""Which columns of a file mean what: a layout is recognised by the names of the columns or, without a header, by values.
+"""Which columns of a file mean what: a layout is recognised by the columns' names or, without a header, by values.
 
-A layout says the table that the rows go to and, for every role (time, price, size, …), the column that plays it. The order
-of `_ALIASES` decides where a file has several candidates: our own names come first.
+A layout says the table that the rows go to and, for every role (time, price, size, …), the column that plays it. The
+order of `_ALIASES` decides where a file has several candidates: our own names come first.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The model of the simulated market: an hour of one symbol from its seed, its state at the start and the market's moves.
+"""The model of the simulated market: an hour of a symbol from its seed, its state at the start and the market's moves.
 
 Every hour of every symbol draws from a generator of its own, seeded by (seed, symbol, hour): a symbol's hour does not
 depend on how many symbols or hours are asked for, nor on the order in which they are made. Stylised facts as in Cont,
@@ -54,7 +54,7 @@ _CHILD_SAME_SIDE = 0.8
 
 @dataclass(frozen=True)
 class Traits:
-    """What a symbol is: price, tick and lot (as decimals), volatility a year, weight of the market in it, trades an hour."""
+    """What a symbol is: price, tick and lot (as decimals), volatility a year, weight of the market, trades an hour."""
 
     price: float
     price_decimals: int
@@ -120,7 +120,7 @@ def start_of(seed: int, symbol: int, traits: Traits) -> Walk:
 
 @dataclass
 class Market:
-    """What all symbols share: the market's own volatility and its crashes, which pull every symbol down for some minutes."""
+    """What all symbols share: the market's volatility and its crashes, which pull each symbol down for some minutes."""
 
     log_vol: float = 0.0
 
@@ -191,7 +191,7 @@ def _regimes(rng: np.random.Generator, walk: Walk) -> Ints:
 
 @njit(cache=True, nogil=True)
 def _path(x, anchor, steps, regimes, pull):  # type: ignore[no-untyped-def]
-    """Logarithm of the price per second. In a range it is pulled to where the range began; elsewhere the anchor follows."""
+    """Logarithm of the price per second. A range pulls it to where the range began; elsewhere the anchor follows."""
     out = np.empty(len(steps))
     for t in range(len(steps)):
         x += steps[t] - pull[regimes[t]] * (x - anchor)

@@ -73,7 +73,6 @@ class _Merge:
         self._done = [False] * k
         self._heap: Ints = np.zeros(k, np.int64)
         self._order: Ints = np.zeros(_ROWS_MAX, np.int64)
-        self._chosen: Ints = np.zeros(_ROWS_MAX, np.int64)
 
     def pieces(self) -> Iterator[Piece]:
         seq = 0
@@ -99,7 +98,7 @@ class _Merge:
         return not all(self._done)
 
     def _gathered(self, before: Ints, n: int, seq: int) -> dict[str, Rows]:
-        """The chosen rows per table. `_order` gives the stream of each; a stable sort by stream gives each stream's share."""
+        """The chosen rows per table. `_order` has the stream of each; a stable sort of it gives each stream's share."""
         order = self._order[:n]
         by_stream = np.argsort(order, kind="stable")
         counts = self._at - before
@@ -124,7 +123,7 @@ class _Merge:
 
 @njit(cache=True, nogil=True)
 def _merge(times, at, end, heap, order):  # type: ignore[no-untyped-def]
-    """Takes rows in order until `order` is full or a stream has shown its last; `at` moves. A binary heap of streams."""
+    """Takes rows in order until `order` is full or a stream has shown its last; `at` moves. A binary heap."""
     size = 0
     for s in range(len(at)):
         if at[s] < end[s]:

@@ -1,7 +1,7 @@
 """The instrument that a file's name speaks of, where no column names one.
 
-A name is cut at `-`, `_`, `.` and spaces; what says a date, an interval, a kind of data or a market is dropped, and what
-remains is the symbol in upper case: `btcusdt-trades-2024-01-01.zip` and `usdm_btcusdt_20240808.gz` are both BTCUSDT.
+A name is cut at `-`, `_`, `.` and spaces; what says a date, an interval, a kind of data or a market is dropped, and
+what remains is the symbol in upper case: `btcusdt-trades-2024-01-01.zip` and `usdm_btcusdt_20240808.gz` are BTCUSDT.
 """
 
 import re
@@ -14,8 +14,12 @@ _SUFFIX = re.compile(
 )
 _DATE = re.compile(r"\d{1,2}|\d{4}|\d{6}|\d{8}|\d{10,}|\d{4}q[1-4]")
 _INTERVAL = re.compile(r"\d+(ns|us|ms|s|sec|m|min|h|hour|d|day|w|mo|month|y|t)", re.IGNORECASE)
-_WORDS = frozenset(
-    ["trades", "trade", "aggtrades", "aggtrade", "klines", "kline", "candles", "candle", "bars", "bar", "ohlc", "ohlcv", "quotes", "quote", "bookticker", "book", "top", "depth", "bbo", "l1", "ticks", "tick", "tape", "data", "prices", "price", "history", "recorded", "recording", "beats", "frames", "export", "out", "output", "part", "all", "sample", "spot", "usdm", "coinm", "um", "cm", "futures", "future", "perp", "perpetual", "swap", "linear", "inverse", "margin", "fx", "equity", "binance", "bybit", "okx", "kraken", "coinbase", "nasdaq", "nyse", "daily", "hourly", "monthly", "minute", "weekly", "utc"]
+_WORD = re.compile(
+    r"trades|trade|aggtrades|aggtrade|klines|kline|candles|candle|bars|bar|ohlc|ohlcv|quotes|quote|bookticker|book"
+    r"|top|depth|bbo|l1|ticks|tick|tape|data|prices|price|history|recorded|recording|beats|frames|export|out|output"
+    r"|part|all|sample|spot|usdm|coinm|um|cm|futures|future|perp|perpetual|swap|linear|inverse|margin|fx|equity"
+    r"|binance|bybit|okx|kraken|coinbase|nasdaq|nyse|daily|hourly|monthly|minute|weekly|utc",
+    re.IGNORECASE,
 )
 
 _UNITS_NS = {
@@ -36,7 +40,7 @@ _UNITS_NS = {
 def symbol_of(path: str) -> str:
     """The symbol that the name of `path` gives; UserError where nothing of it can be one."""
     kept = [
-        t for t in _tokens(path) if not (_DATE.fullmatch(t.lower()) or _INTERVAL.fullmatch(t) or t.lower() in _WORDS)
+        t for t in _tokens(path) if not (_DATE.fullmatch(t.lower()) or _INTERVAL.fullmatch(t) or _WORD.fullmatch(t))
     ]
     if not any(re.search("[A-Za-z]", t) for t in kept):
         raise UserError(
@@ -47,7 +51,7 @@ def symbol_of(path: str) -> str:
 
 
 def interval_of(path: str) -> int | None:
-    """The bar interval in ns that the name of `path` states, as in `BTCUSDT-1m-2024-01.csv`; None where it states none."""
+    """The bar interval in ns that the name of `path` states, as in `BTCUSDT-1m-2024-01.csv`, or None."""
     for token in _tokens(path):
         if _INTERVAL.fullmatch(token):
             digits = re.match(r"\d+", token)

@@ -11,7 +11,7 @@ from pathlib import Path
 from schemas.errors import UserError
 
 SUFFIXES = (".parquet", ".pq", ".csv", ".gz", ".zip", ".arrow", ".arrows", ".feather", ".ipc")
-"""What a folder's data files end in; other files in it are left alone. A file that is named itself may end in anything."""
+"""What a folder's data files end in; its other files are left alone. A file that is named may end in anything."""
 
 
 def files_of(paths: Sequence[str]) -> tuple[str, ...]:

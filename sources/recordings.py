@@ -1,7 +1,7 @@
 """What a path holds: recordings, each a stream of rows of one table, with its symbols and, where cheap, rows and times.
 
-A file gives one recording (raw frames: one of trades and one of quotes). Opening a recording reads what is needed to know
-its symbols, never the whole file into memory; its rows are read block by block, again for each pass.
+A file gives one recording (raw frames: one of trades and one of quotes). Opening a recording reads what is needed to
+know its symbols, never the whole file into memory; its rows are read block by block, again for each pass.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,8 @@ _SURVEY_ROWS = 65_536
 @dataclass(frozen=True)
 class Recording:
     """A stream of rows of one table out of one file. `blocks(codes, rows)` reads it: rows of at most `rows` at a time,
-    in the order of the file, `seq` unset. extent_ns: lowest and highest event time, None where that takes a pass."""
+    in the order of the file, `seq` unset. extent_ns: lowest and highest event time, None where that takes a pass.
+    interval_ns: the length of its first bar, 0 where it holds none."""
 
     path: str
     kind: str
@@ -34,6 +35,7 @@ class Recording:
     rows: int | None
     extent_ns: tuple[int, int] | None
     blocks: Callable[[Mapping[str, int], int], Iterator[Rows]] = field(repr=False)
+    interval_ns: int = 0
 
     def measured_ns(self) -> tuple[int, int]:
         """The lowest and highest event time, by a pass where it is not known."""
@@ -113,7 +115,12 @@ def _table(file: Container) -> Recording:
         if not any_rows:
             raise UserError(f"{file.path}: holds no rows")
 
-    return Recording(file.path, layout.kind, symbols, rows, _extent_ns(file, layout, interval_ns), blocks)
+    extent_ns = _extent_ns(file, layout, interval_ns)
+    length_ns = 0
+    if layout.kind == "recorded":
+        first = next(blocks({name: k for k, name in enumerate(symbols)}, 1024))
+        length_ns = int(first["interval_ns"][0])
+    return Recording(file.path, layout.kind, symbols, rows, extent_ns, blocks, length_ns)
 
 
 def _symbols(file: Container, column: str, beats: bool) -> tuple[str, ...]:
@@ -147,22 +154,15 @@ def _extent_ns(file: Container, layout: Layout, interval_ns: int) -> tuple[int, 
 
 
 def _interval_ns(file: Container, layout: Layout) -> int:
-    """The most common positive step between the times of one symbol in the file's first rows; the smallest of equals."""
+    """The most common positive step between times of one symbol in the file's first rows; the smallest of equals."""
     columns = [layout.time] + ([layout.columns["symbol"]] if "symbol" in layout.columns else [])
+    is_ns = layout.time.endswith("_ns")
     held: list[Ints] = []
     codes: list[Ints] = []
     names: dict[str, int] = {}
     rows = 0
     for batch in file.batches(columns, _SURVEY_ROWS):
-        first = rows
-        held.append(
-            times_ns(
-                batch.column(0),
-                lambda k, first=first: file.place(first + k),
-                layout.time,  # type: ignore[misc]
-                is_ns=layout.time.endswith("_ns"),
-            )
-        )
+        held.append(times_ns(batch.column(0), partial(_after, file, rows), layout.time, is_ns=is_ns))
         if len(columns) == 2:
             found, indices = texts(batch.column(1))
             codes.append(np.array([names.setdefault(n, len(names)) for n in [*found, ""]], np.int64)[indices])
@@ -188,3 +188,7 @@ def _interval_ns(file: Container, layout: Layout) -> int:
             f"name it in the file's name, as in BTCUSDT-1m-2024-01.csv"
         )
     return stated
+
+
+def _after(file: Container, rows: int, k: int) -> str:
+    return file.place(rows + k)

@@ -1,7 +1,7 @@
 """Arrow batches of a recognised file to rows of our tables.
 
-Rows keep the order of the file and none is dropped; what a file does not say gets the value that the table's declaration
-names for "unknown". A converter has state (the built book), so each pass over a file has its own.
+Rows keep the order of the file and none is dropped; what a file does not say gets the value that the table's
+declaration names for "unknown". A converter has state (the built book), so each pass over a file has its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -136,7 +136,7 @@ class Converter:
         names = ("bid", "ask", "bid_size", "ask_size")
         quotes = np.empty((len(batch), 4))
         for k, role in enumerate(names):
-            quotes[:, k] = self._floats(batch, role, place, 0.0)
+            quotes[:, k] = self._floats(batch, role, place, 0.0 if k < 2 else np.nan)
         out["flags"] = self._flags(batch, place)
         exchange = self._layout.columns.get("exchange")
         if exchange is not None:

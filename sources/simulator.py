@@ -1,8 +1,8 @@
 """A simulated market as a tape: trades, optionally quotes, and a heartbeat each minute, from a seed.
 
-Made hour by hour, in memory that depends on the symbols and not on the hours. The same seed gives the same rows, whatever
-the batch size; the first hours of a longer tape, and the symbols of a smaller market, are the same too. Written to files
-and opened as a tape it gives the same frames.
+Made hour by hour, in memory that depends on the symbols and not on the hours. The same seed gives the same rows,
+whatever the batch size; the first hours of a longer tape, and the symbols of a smaller market, are the same too.
+Written to files and opened as a tape it gives the same frames.
 """
 
 import os
@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
+from schemas.codec import arrow_schema, to_arrow
 from schemas.errors import PenstockError, UserError
 from schemas.frame import Frame
 from schemas.tables import ALL_SYMBOLS, BEATS, Rows
 from sources.market import HOUR_NS, Market, Traits, hour_of, start_of, traits_of
-from sources.merge import Piece, joined, number_rows, opaque
-from sources.rows import SPECS
+from sources.merge import Piece, joined, opaque
+from sources.rows import SPECS, number_rows
 from sources.tape import cut
 
 START_NS = 1_704_067_200 * 10**9
@@ -42,6 +42,7 @@ class SimulatedTape:
         self.symbols = tuple(f"SIM{k:0{width}d}" for k in range(symbols))
         self.kinds = (*(("quotes",) if quotes else ()), "trades", *(("beats",) if beats else ()))
         self.skipped: dict[str, int] = {}
+        self.recorded_ns: tuple[int, ...] = ()
         self.hours, self.seed, self.start_ns = hours, seed, start_ns
         self._quotes, self._beats = quotes, beats
 
@@ -73,7 +74,7 @@ class SimulatedTape:
         return tuple(traits_of(self.seed, k) for k in range(len(self.symbols)))
 
     def frames(self, batch_rows: int, skip_rows: int = 0) -> Iterator[Frame]:
-        """The tape from position `skip_rows` on, `batch_rows` rows of all tables together in each frame but the last."""
+        """The tape from position `skip_rows` on, `batch_rows` rows of all tables in each frame but the last."""
         return cut(self._pieces(), self.symbols, batch_rows, skip_rows)
 
     @property
@@ -95,7 +96,7 @@ class SimulatedTape:
             seq += len(ts)
 
     def _hours(self) -> Iterator[dict[str, Rows]]:
-        """The rows of each hour by table, in the order of ties, each table sorted by time and, at one time, by symbol."""
+        """The rows of each hour by table, in the order of ties, each sorted by time and, at one time, by symbol."""
         market = Market()
         walks = [start_of(self.seed, k, t) for k, t in enumerate(self.traits)]
         for hour in range(int(np.ceil(self.hours))):
@@ -142,7 +143,7 @@ def simulate(
 
 
 def write_tape(tape: SimulatedTape, path: str, progress: Progress | None = None) -> tuple[str, ...]:
-    """Writes the tape to Parquet: trades to `path`, other tables beside it (`tape_quotes.parquet`, `tape_beats.parquet`).
+    """Writes the tape to Parquet: trades to `path`, other tables beside it (`tape_quotes.parquet`, `tape_beats…`).
 
     Returns the paths. Files appear when they are whole: on an error or Ctrl-C nothing is left behind.
     """
@@ -156,11 +157,10 @@ def write_tape(tape: SimulatedTape, path: str, progress: Progress | None = None)
     writers: dict[str, Any] = {}
     done = 0
     try:
-        names = pa.array(tape.symbols, pa.string())
         for kind, at in partial.items():
             writers[kind] = pq.ParquetWriter(
                 at,
-                _schema(kind),
+                arrow_schema(SPECS[kind]),
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=["symbol", "side"],
@@ -169,7 +169,7 @@ def write_tape(tape: SimulatedTape, path: str, progress: Progress | None = None)
         for first, last, tables in tape._pieces():
             for kind, rows in tables.items():
                 if len(rows):
-                    writers[kind].write_table(_arrow(kind, rows, names), row_group_size=1 << 20)
+                    writers[kind].write_table(to_arrow(SPECS[kind], rows, tape.symbols), row_group_size=1 << 20)
             done += last - first
             if progress is not None and len(tables["trades"]):
                 reached = int(tables["trades"]["ts_event_ns"][-1]) - tape.start_ns
@@ -207,26 +207,3 @@ def _beats(start_ns: int) -> Rows:
     rows["ts_event_ns"] = start_ns + np.arange(1, 61) * (60 * 10**9)
     rows["symbol"] = ALL_SYMBOLS
     return rows
-
-
-def _schema(kind: str) -> Any:
-    types = {
-        "float": pa.float64(),
-        "symbol": pa.dictionary(pa.int32(), pa.string()),
-        "enum": pa.dictionary(pa.int8(), pa.string()),
-    }
-    return pa.schema([(f.name, types.get(f.kind, pa.int64())) for f in SPECS[kind].fields])
-
-
-def _arrow(kind: str, rows: Rows, symbols: Any) -> Any:
-    columns = []
-    for f in SPECS[kind].fields:
-        values = np.ascontiguousarray(rows[f.name])
-        if f.kind == "symbol":
-            column = pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int32), mask=values < 0), symbols)
-        elif f.kind == "enum":
-            column = pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), pa.array(f.labels, pa.string()))
-        else:
-            column = pa.array(values)
-        columns.append(column)
-    return pa.Table.from_arrays(columns, schema=_schema(kind))

@@ -1,12 +1,14 @@
 """The tape: recorded files as one sequence of frames, ordered by event time, each row with its position.
 
 What comes out is a function of the files' content alone: neither the order in which they are named, nor the batch size,
-nor where the reading was resumed changes a row, its position or its order. Rows are passed on as recorded, wrong ones too.
-At the same time: by symbol, then quotes, trades, bars; heartbeats last.
+nor where the reading was resumed changes a row, its position or its order. Rows are passed on as recorded, wrong ones
+too. At the same time: by symbol, then quotes, trades, bars; heartbeats last.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +28,7 @@ _LAST = "\uffff"
 
 
 class Source(Protocol):
-    """What every tape offers, recorded or simulated. `rows_total` is an estimate or None; `ts_range` is in ns, inclusive."""
+    """What every tape offers, recorded or simulated. rows_total: an estimate or None. ts_range: in ns, inclusive."""
 
     @property
     def symbols(self) -> tuple[str, ...]: ...
@@ -51,6 +53,7 @@ class Tape:
         self.symbols = tuple(sorted({s for r in recordings for s in r.symbols}))
         self.kinds = tuple(sorted({r.kind for r in recordings}, key=_KIND_ORDER.__getitem__))
         self.skipped = dict(skipped)
+        self.recorded_ns = tuple(sorted({r.interval_ns for r in recordings if r.kind == "recorded"}))
         self.ts_from, self.ts_to = ts_from, ts_to
         self._chains = _chained(self.recordings)
 
@@ -94,7 +97,7 @@ class Tape:
         return round(total)
 
     def frames(self, batch_rows: int, skip_rows: int = 0) -> Iterator[Frame]:
-        """The tape from position `skip_rows` on, `batch_rows` rows of all tables together in each frame but the last."""
+        """The tape from position `skip_rows` on, `batch_rows` rows of all tables in each frame but the last."""
         codes = {name: k for k, name in enumerate(self.symbols)}
         streams = [Stream(chain[0].kind, _reader(chain, codes, self.ts_from, self.ts_to)) for chain in self._chains]
         return cut(merged(streams), self.symbols, batch_rows, skip_rows)
@@ -243,11 +246,9 @@ def _disjoint(recordings: Sequence[Recording]) -> list[Recording]:
             continue
         for k in members:
             if out[k].extent_ns is None:
-                out[k] = Recording(
-                    out[k].path, out[k].kind, out[k].symbols, out[k].rows, out[k].measured_ns(), out[k].blocks
-                )
+                out[k] = replace(out[k], extent_ns=out[k].measured_ns())
         ordered = sorted((out[k] for k in members), key=lambda r: r.extent_ns or (0, 0))
-        for a, b in zip(ordered, ordered[1:], strict=False):
+        for a, b in pairwise(ordered):
             (low_a, high_a), (low_b, high_b) = a.extent_ns or (0, 0), b.extent_ns or (0, 0)
             if low_b < high_a or (low_a, high_a) == (low_b, high_b):
                 what = "bars" if a.kind == "recorded" else a.kind

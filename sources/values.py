@@ -1,9 +1,10 @@
-"""Arrow columns to NumPy, strictly: a cell that is not what its role wants is a `UserError` naming the place and the value.
+"""Arrow columns to NumPy, strictly: a cell that is not what its role wants is a `UserError` naming place and value.
 
 Missing numbers become NaN (the quality operator rejects such rows with a reason); a missing time is an error, because a
 row without a time has no place on a tape. `Place` gives the file and the row of an index into the column.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ _TIME_FORMATS = (
     "%Y%m%d",
 )
 _EPOCHS = ((10**8, 10**11, 10**9), (10**11, 10**14, 10**6), (10**14, 10**17, 10**3), (10**17, 2**63 - 1, 1))
-"""Numbers as times: from, to (exclusive), ns per unit. Seconds, ms, µs and ns since 1970 cannot be confused after 1973."""
+"""Numbers as times: from, to (exclusive), ns per unit. Seconds, ms, µs and ns cannot be confused after 1973."""
 
 
 def times_ns(column: Any, place: Place, name: str, *, is_ns: bool = False) -> Ints:
@@ -177,7 +178,7 @@ def _as_numbers(place: Place, name: str, is_ns: bool) -> Callable[[Any], Ints]:
 
 
 def _as_iso(column: Any) -> Ints:
-    zoned = column[0].as_py().endswith("Z") or (column[0].as_py()[-6:-5] in ("+", "-") and ":" in column[0].as_py()[-6:])
+    zoned = re.search(r"(Z|[+-]\d\d:?\d\d)$", column[0].as_py()[10:]) is not None
     return _ints(column.cast(pa.timestamp("ns", "UTC" if zoned else None)).view(pa.int64()))
 
 

@@ -214,8 +214,10 @@ def _trades(
         bought = size if r.side == BUY else (np.nan if r.side == NO_SIDE else 0.0)
         for k in range(n_slots):
             b = slots[symbol, k]
-            b.high = max(b.high, price)
-            b.low = min(b.low, price)
+            if price > b.high:  # a branch seldom taken is quicker than a maximum that is always stored
+                b.high = price
+            elif price < b.low:
+                b.low = price
             b.close = price
             b.volume += size
             b.notional += value

@@ -1,0 +1,207 @@
+"""The `penstock` command: noun verb, `--json` for machines, exit codes that scripts can use.
+
+What a command needs is imported when it runs, so that `--help` is quick.
+"""
+
+import sys
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="penstock", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Streaming trading platform: replay recorded markets through the same operators that trade them.\n\n"
+         "Start with `penstock simulate --out tape.parquet` and `penstock replay tape.parquet`.",
+)
+warehouse = typer.Typer(no_args_is_help=True, help="The warehouse: ClickHouse, embedded or a server of yours.")
+runs = typer.Typer(no_args_is_help=True, help="What was run: list, show, compare.")
+audit = typer.Typer(no_args_is_help=True, help="The audit chain.")
+policy = typer.Typer(no_args_is_help=True, help="The risk policy: every limit, its unit and bounds.")
+strategies = typer.Typer(no_args_is_help=True, help="Strategies in the rule language.")
+for _noun, _group in (("warehouse", warehouse), ("runs", runs), ("audit", audit), ("policy", policy), ("strategies", strategies)):
+    app.add_typer(_group, name=_noun)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+WarehouseUrl = Annotated[Optional[str], typer.Option(  # noqa: UP045
+    "--warehouse", help="ClickHouse URL; `none` keeps results in memory. Default: PENSTOCK_WAREHOUSE, else embedded.")]
+
+
+@app.command()
+def replay(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders or globs; `sim:SYMBOLS:HOURS:SEED` simulates.")],
+    config: Annotated[Optional[str], typer.Option(help="Configuration in YAML.")] = None,  # noqa: UP045
+    strategy: Annotated[Optional[list[str]], typer.Option(help="A built-in or a YAML file; may be repeated.")] = None,  # noqa: UP045
+    warehouse: WarehouseUrl = None,
+    run_id: Annotated[Optional[str], typer.Option(help="Name of the run; must be new.")] = None,  # noqa: UP045
+    engine: Annotated[str, typer.Option(help="bytewax or loop; both give the same rows.")] = "bytewax",
+    workers: Annotated[int, typer.Option(help="Bytewax workers.")] = 1,
+    batch_rows: Annotated[Optional[int], typer.Option(help="Rows per frame; does not change results.")] = None,  # noqa: UP045
+    ts_from: Annotated[Optional[str], typer.Option("--from", help="First event time, e.g. 2021-04-02 or 2021-04-02T10:30.")] = None,  # noqa: UP045
+    ts_to: Annotated[Optional[str], typer.Option("--to", help="End of event time, exclusive.")] = None,  # noqa: UP045
+    report: Annotated[Optional[str], typer.Option(help="Where to write the HTML report.")] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """Replay recorded trades, quotes or bars: bars, features, strategies, gate, paper fills, ledger, audit."""
+    from cli.replaying import replay_command
+    replay_command(paths, config, strategy, warehouse, run_id, engine, workers, batch_rows, ts_from, ts_to, report, json)
+
+
+@app.command()
+def demo(json: Json = False) -> None:
+    """Replay a simulated day of 20 symbols into the embedded warehouse and write the report."""
+    from cli.replaying import replay_command
+    replay_command(["sim:20:24:7"], None, None, None, None, "bytewax", 1, None, None, None, None, json)
+
+
+@app.command()
+def features(
+    args: Annotated[list[str], typer.Argument(metavar="PATH... | list | show NAME")],
+    interval: Annotated[str, typer.Option(help="Timeframe of the bars: 1s to 1d.")] = "1m",
+    feature: Annotated[Optional[list[str]], typer.Option(help="A feature such as 'rsi(14)'; may be repeated. Default: all.")] = None,  # noqa: UP045
+    out: Annotated[Optional[str], typer.Option(help="Parquet file to write.")] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """Compute features exactly as the pipeline does, a row per closed bar; or `list` them, or `show` one."""
+    from cli.features import features_command
+    features_command(args, interval, feature, out, json)
+
+
+@app.command()
+def simulate(
+    out: Annotated[str, typer.Option(help="Parquet file to write.")],
+    symbols: Annotated[int, typer.Option(help="How many symbols.")] = 20,
+    hours: Annotated[float, typer.Option(help="How many hours.")] = 24.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = 7,
+    quotes: Annotated[bool, typer.Option(help="Also write best bid and offer.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a simulated market: regimes, volatility clustering, correlated returns, quiet symbols."""
+    from cli.simulating import simulate_command
+    simulate_command(out, symbols, hours, seed, quotes, json)
+
+
+@app.command()
+def report(run_id: Annotated[str, typer.Argument(metavar="RUN")], out: Annotated[Optional[str], typer.Option(help="HTML file.")] = None,  # noqa: UP045
+           warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Write the HTML report of a run that is in the warehouse."""
+    from cli.stored import report_command
+    report_command(run_id, out, warehouse, json)
+
+
+@app.command()
+def explain(order_id: Annotated[str, typer.Argument(metavar="ORDER_ID")],
+            run_id: Annotated[Optional[str], typer.Option("--run", help="Run; default: the latest that has it.")] = None,  # noqa: UP045
+            warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """From an order, sent or refused, back to its signal, features, bar, ticks, policy and every gate verdict."""
+    from cli.stored import explain_command
+    explain_command(order_id, run_id, warehouse, json)
+
+
+@app.command()
+def doctor(warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Check versions, clock, disk and warehouse; say what is missing and how to get it."""
+    from cli.doctor import doctor_command
+    doctor_command(warehouse, json)
+
+
+@runs.command("list")
+def runs_list(warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """All runs, newest first."""
+    from cli.stored import runs_list_command
+    runs_list_command(warehouse, json)
+
+
+@runs.command("show")
+def runs_show(run_id: Annotated[str, typer.Argument(metavar="RUN")], warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Summary and hashes of one run."""
+    from cli.stored import runs_show_command
+    runs_show_command(run_id, warehouse, json)
+
+
+@runs.command("compare")
+def runs_compare(a: Annotated[str, typer.Argument(metavar="RUN")], b: Annotated[str, typer.Argument(metavar="OTHER")],
+                 warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Two runs side by side; names the first stage whose hash differs. Exit code 1 where one does."""
+    from cli.stored import runs_compare_command
+    raise typer.Exit(runs_compare_command(a, b, warehouse, json))
+
+
+@audit.command("verify")
+def audit_verify(run_id: Annotated[str, typer.Argument(metavar="RUN")], warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Hash the run's stored records again and compare with its audit chain. Exit code 1 where a block differs."""
+    from cli.stored import audit_verify_command
+    raise typer.Exit(audit_verify_command(run_id, warehouse, json))
+
+
+@policy.command("show")
+def policy_show(config: Annotated[Optional[str], typer.Option(help="Configuration in YAML.")] = None, json: Json = False) -> None:  # noqa: UP045
+    """The policy in force, defaults filled in."""
+    from cli.features import policy_command
+    policy_command(config, json)
+
+
+@strategies.command("list")
+def strategies_list(json: Json = False) -> None:
+    """The built-in strategies."""
+    from cli.features import strategies_list_command
+    strategies_list_command(json)
+
+
+@strategies.command("show")
+def strategies_show(name: Annotated[str, typer.Argument(help="A built-in or a YAML file.")], json: Json = False) -> None:
+    """A strategy's rules; validates a file."""
+    from cli.features import strategies_show_command
+    strategies_show_command(name, json)
+
+
+@warehouse.command("serve")
+def warehouse_serve(directory: Annotated[str, typer.Option("--dir", help="Where the data lives.")] = ".penstock/warehouse",
+                    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+                    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8123) -> None:
+    """Serve the embedded ClickHouse over ClickHouse's HTTP protocol until Ctrl-C."""
+    from cli.warehousing import serve_command
+    serve_command(directory, host, port)
+
+
+@warehouse.command("query")
+def warehouse_query(sql: Annotated[str, typer.Argument(help="A SELECT.")], warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Run a query and print its rows."""
+    from cli.warehousing import query_command
+    query_command(sql, warehouse, json)
+
+
+@warehouse.command("export")
+def warehouse_export(run_id: Annotated[str, typer.Argument(metavar="RUN")],
+                     out: Annotated[str, typer.Option(help="Folder for one Parquet file a table.")],
+                     warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Write all tables of a run as Parquet."""
+    from cli.warehousing import export_command
+    export_command(run_id, out, warehouse, json)
+
+
+def main() -> None:
+    """Entry point."""
+    from cli.errors import guarded
+    code = 0
+
+    def run() -> None:
+        nonlocal code
+        found = app(standalone_mode=False)
+        code = found if isinstance(found, int) else 0
+
+    try:
+        failed = guarded(run)
+    except typer.Exit as stop:
+        failed = stop.exit_code
+    except Exception as error:
+        # a usage error of the command line itself; everything else is a bug and keeps its traceback
+        if not hasattr(error, "format_message"):
+            raise
+        print(f"penstock: {error.format_message()}; see penstock --help", file=sys.stderr)
+        failed = 2
+    sys.exit(failed or code)
+
+
+if __name__ == "__main__":
+    main()
