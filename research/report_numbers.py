@@ -13,7 +13,6 @@ import pyarrow as pa
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-TEXT = pa.string()
 DAY_NS = 86_400 * 10**9
 
 
@@ -28,14 +27,20 @@ def ints(table: pa.Table, name: str) -> Ints:
 
 
 def codes(table: pa.Table, name: str) -> tuple[Ints, list[str]]:
-    """A column of names as codes into the distinct names, which are sorted."""
-    column = table[name].cast(TEXT).combine_chunks().dictionary_encode() if table.num_rows else pa.array([], TEXT).dictionary_encode()
+    """A column of names as codes into the distinct names that occur, which are sorted."""
+    if not table.num_rows:
+        return np.zeros(0, np.int64), []
+    column = table[name]
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    column = column.unify_dictionaries().combine_chunks()
     if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    names = [str(v) for v in column.dictionary.to_pylist()]
+        column = column.chunk(0)
+    words = [str(v) for v in column.dictionary.to_pylist()]
     found = np.asarray(column.indices.to_numpy(zero_copy_only=False), np.int64)
-    ranks = np.argsort(np.argsort(np.array(names, dtype=object))) if names else np.zeros(0, np.int64)
-    return ranks[found] if len(found) else found, sorted(names)
+    names = sorted({words[k] for k in np.flatnonzero(np.bincount(found, minlength=len(words)))})
+    place = {word: k for k, word in enumerate(names)}
+    return np.array([place.get(word, 0) for word in words], np.int64)[found], names
 
 
 def texts(table: pa.Table, name: str) -> npt.NDArray[Any]:

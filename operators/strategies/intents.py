@@ -31,21 +31,28 @@ STATE = np.dtype([
 strategy of higher priority put it out."""
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _on(conditions: Any, at: int, i: int) -> bool:
-    return at >= 0 and conditions[at, i]
+@njit(cache=True, nogil=True)
+def _packed(conditions: Any, condition_at: Any) -> Any:
+    """(strategies, rows) of bits: the clauses that hold, 1 entry long, 2 entry short, 4 exit long, 8 exit short."""
+    n = conditions.shape[1]
+    bits = np.zeros((len(condition_at), n), np.uint8)
+    for k in range(len(condition_at)):
+        for j in range(4):
+            at = condition_at[k, j]
+            if at >= 0:
+                for i in range(n):
+                    bits[k, i] |= np.uint8(conditions[at, i]) << np.uint8(j)
+    return bits
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _wanted(conditions: Any, at: Any, k: int, i: int) -> int:
+@njit(cache=True, nogil=True)
+def _wanted(bits: int) -> int:
     """1: enter long, -1: enter short, 0: neither. An exit that holds on the same bar forbids its side's entry."""
-    long = _on(conditions, at[k, 0], i)
-    short = _on(conditions, at[k, 1], i)
-    if long == short:
-        return 0
-    if long:
-        return 0 if _on(conditions, at[k, 2], i) else 1
-    return 0 if _on(conditions, at[k, 3], i) else -1
+    if bits & 3 == 1:
+        return 0 if bits & 4 else 1
+    if bits & 3 == 2:
+        return 0 if bits & 8 else -1
+    return 0
 
 
 @njit(cache=True, nogil=True)
@@ -131,6 +138,7 @@ def advance(
     n_strategies = len(holds)
     implicit = len(rows) == 0
     n_events = len(symbols) * n_strategies if implicit else len(rows)
+    clauses = _packed(conditions, condition_at)
     levels = np.empty(3)
     m = 0
     k = -1
@@ -146,6 +154,7 @@ def advance(
             i = rows[e]
         s = symbols[i]
         cell = state[s, k]
+        bits = clauses[k, i]
         slot = 0
         wanted = 0
         if cell.side == 0:
@@ -154,7 +163,7 @@ def advance(
             if cell.wait > 0:
                 cell.wait -= 1
                 continue
-            wanted = _wanted(conditions, condition_at, k, i)
+            wanted = _wanted(bits)
             if wanted == 0:
                 continue
         else:
@@ -163,9 +172,9 @@ def advance(
             if cause == NO_CAUSE:
                 if holds[k] > 0 and cell.held >= holds[k]:
                     cause = BY_HOLD
-                elif _on(conditions, condition_at[k, 2 if cell.side > 0 else 3], i):
+                elif bits & (4 if cell.side > 0 else 8):
                     cause = BY_EXIT
-            opposite = _wanted(conditions, condition_at, k, i) == -cell.side
+            opposite = _wanted(bits) == -cell.side
             if cause == NO_CAUSE:
                 if not opposite:
                     continue
