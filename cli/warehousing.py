@@ -50,9 +50,10 @@ def query_command(sql: str, url: str | None, as_json: bool) -> None:
 
 def export_command(run_id: str, target: str, url: str | None, as_json: bool) -> None:
     """Every table of a run to Parquet."""
+    from sinks.parquet import write_table
+
     from research.recording import RECORDED_TABLES
     from research.stored import StoredRun
-    from sinks.parquet import write_table
     folder = Path(target)
     with warehouse_at(url) as where:
         run = StoredRun(where, run_id)

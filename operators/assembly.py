@@ -8,7 +8,7 @@ from operators.market.bars import Bars, BarsConfig
 from operators.market.features import Features
 from operators.market.features.registry import expand
 from operators.market.quality import Quality, QualityConfig
-from operators.protocol import Chain
+from operators.protocol import Chain, Operator
 from operators.strategies.orchestrator import Strategies, allocations
 from operators.strategies.rules import StrategySpec, required_features
 from schemas.config import Config
@@ -53,9 +53,9 @@ def market_chain(plan: Plan) -> Chain:
     except TypeError as error:
         raise UserError(f"quality: {str(error).split('() ')[-1]}") from None
     bars = BarsConfig(plan.intervals_ns, config.tick_bars, config.volume_bars, config.dollar_bars)
-    steps = [Quality(quality), Bars(bars), Features(plan.features)]
+    steps: list[Operator] = [Quality(quality), Bars(bars), Features(plan.features)]
     if plan.specs:
-        steps.append(Strategies(plan.specs, conflict=config.conflict))  # type: ignore[arg-type]
+        steps.append(Strategies(plan.specs, conflict=config.conflict))
     return Chain(steps, "market")
 
 

@@ -7,6 +7,8 @@ import json
 import time
 from typing import Any
 
+from sinks.clickhouse import ClickHouseSink, connect, create_tables
+
 from operators.assembly import Plan
 from operators.strategies.documents import to_data
 from schemas.codec_features import FEATURES, features_to_compact
@@ -15,7 +17,6 @@ from schemas.errors import UserError
 from schemas.frame import Frame
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS, RUNS
-from sinks.clickhouse import ClickHouseSink, connect, create_tables
 
 RECORDED_TABLES = (TRADES, QUOTES, CONTROL, BARS, LATE, REJECTED, SIGNALS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, AUDIT)
 RUNNING, DONE, ABORTED, FAILED = "running", "done", "aborted", "failed"

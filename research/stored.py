@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from sinks.clickhouse import connect
 
 from operators.assembly import Plan, plan
 from operators.desk.audit import BLOCK, Chain, canonical
@@ -22,7 +23,6 @@ from schemas.errors import UserError, unknown
 from schemas.ids import name_ids
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, LIMITS, ORDERS, POSITIONS
-from sinks.clickhouse import connect
 
 _STATES = ("done", "aborted", "failed", "running")
 
@@ -93,7 +93,7 @@ class StoredRun:
     def report(self, path: str | Path) -> Path:
         """Write the report of the run."""
         from research.report import write_report
-        return write_report(self, Path(path))  # type: ignore[arg-type]
+        return write_report(self, Path(path))
 
     def one(self, spec: TableSpec, where: str, **parameters: Any) -> dict[str, Any] | None:
         """The first row that meets a condition."""
@@ -113,7 +113,7 @@ class StoredRun:
         key = {"s": decision["symbol"], "t": decision["strategy"], "q": decision["seq"], "i": decision["interval_ns"], "b": decision["ts_open_ns"]}
         signal = self.one(SIGNALS, "symbol = {s:String} AND strategy = {t:String} AND seq = {q:Int64}", **key)
         bar = self.one(BARS, "symbol = {s:String} AND interval_ns = {i:Int64} AND ts_open_ns = {b:Int64} AND bar_kind = 'time'", **key)
-        features = {}
+        features: dict[str, float] = {}
         found = self.query(f"SELECT feature_set, values FROM features FINAL WHERE {RUN_ID} = {{r:String}} AND symbol = {{s:String}} "
                            "AND interval_ns = {i:Int64} AND ts_open_ns = {b:Int64}", **key).to_pylist()
         for row in found:

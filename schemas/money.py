@@ -7,7 +7,7 @@ notional and quantity so that it cannot happen.
 import math
 from decimal import Decimal, InvalidOperation
 
-from numba import njit, int64, uint64
+from numba import int64, njit, uint64
 
 from schemas.errors import UserError
 

@@ -11,7 +11,19 @@ from schemas.frame import Frame
 from schemas.policy import Policy
 from schemas.tables import ACTIONS, BARS, BEATS, QUOTES, SIGNALS, TRADES, Rows, TableSpec
 from schemas.tables_desk import (
-    AUDIT, CAUSES, COMMANDS, CONTROL, DECISIONS, EQUITY, FILLS, FUNDING_RATES, LEDGER, LIMITS, ORDERS, POSITIONS, REASONS,
+    AUDIT,
+    CAUSES,
+    COMMANDS,
+    CONTROL,
+    DECISIONS,
+    EQUITY,
+    FILLS,
+    FUNDING_RATES,
+    LEDGER,
+    LIMITS,
+    ORDERS,
+    POSITIONS,
+    REASONS,
 )
 
 SECOND = 1_000_000_000
@@ -210,7 +222,7 @@ def _signals(random: np.random.Generator, market: Any, seq: Any, ts: Any, walk: 
     rows["slot"] = np.arange(len(at)) - np.searchsorted(at, at)
     rows["action"] = action = random.choice([0, 1, 2], len(at), p=[.4, .25, .35])
     rows["cause"] = np.where(action == 2, 1, 0)
-    rows["interval_ns"], rows["ts_open_ns"] = MINUTE, ts[at] // MINUTE * MINUTE - MINUTE
+    rows["interval_ns"], rows["ts_open_ns"] = MINUTE, ts[at] - MINUTE
     side = np.where(action == 1, -1.0, 1.0)
     rows["price"] = walk[at]
     for name, sign in (("stop", -1), ("target", 1)):

@@ -13,7 +13,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import (
-    arrow_schema, decode_ipc, encode_ipc, from_arrow, has_text, names_in, records_from_arrow, to_arrow,
+    arrow_schema,
+    decode_ipc,
+    encode_ipc,
+    from_arrow,
+    has_text,
+    names_in,
+    records_from_arrow,
+    to_arrow,
 )
 from schemas.codec_features import FEATURES, features_to_arrow, features_to_compact, widen
 from schemas.codec_json import decode_json, decode_json_records, encode_json, money_text

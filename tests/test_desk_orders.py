@@ -13,7 +13,17 @@ from operators.desk.orders import LIFE_CYCLE
 from schemas.records import ApprovedOrder
 from schemas.tables import Rows
 from schemas.tables_desk import (
-    CANCELLED, CAUSE_FLATTEN, EXPIRED, FILLED, HALTED, LIMITS, MARKET, NEW, ORDER_STATES, REJECTED_ORDER, TAKE_PROFIT,
+    CANCELLED,
+    CAUSE_FLATTEN,
+    EXPIRED,
+    FILLED,
+    HALTED,
+    LIMITS,
+    MARKET,
+    NEW,
+    ORDER_STATES,
+    REJECTED_ORDER,
+    TAKE_PROFIT,
 )
 from tests.desk_tapes import ONE, STRATEGIES, SYMBOLS, Tape, cut, random_operator, random_tape, run
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.errors import UserError
 from sources.tape import open_tape
 from tests.sources_files import whole
 
@@ -24,7 +25,7 @@ def ns(text):
     ("folder", "symbols", "rows", "interval_ns"),
     [
         ("bars/spot_1m_2021-04_05", 16, 980_404, MINUTE),
-        ("bars/spot_1h_2017_2021", 15, 358_950, HOUR),
+        ("bars/spot_1h_2017_2021", 15, 359_165, HOUR),
         ("bars/perp_1m_2025-05_06", 9, 388_794, MINUTE),
     ],
 )
@@ -35,7 +36,7 @@ def test_folders_of_bars(folder, symbols, rows, interval_ns):
     assert tape.recorded_ns == (interval_ns,)
     expected = sum(pq.ParquetFile(p).metadata.num_rows for p in (DATA / folder).glob("*.parquet"))
     assert tape.rows_total == rows == expected
-    last, n, low = START, 0, None
+    last, n, low = 0, 0, None
     for frame in tape.frames(50_000):
         bars = frame.tables["recorded"]
         n += len(bars)
@@ -46,9 +47,6 @@ def test_folders_of_bars(folder, symbols, rows, interval_ns):
         last = int(bars["ts_event_ns"][-1])
     assert n == rows
     assert tape.ts_range == (low, last)
-
-
-START = 0
 
 
 def test_bars_are_known_at_their_close():
@@ -144,7 +142,5 @@ def test_frames(path, symbol, quotes, trades, depth, first_trade):
 
 
 def test_trades_and_bars_of_one_symbol_contradict_each_other():
-    from schemas.errors import UserError
-
     with pytest.raises(UserError, match=r"XRPETH_20191011_13.parquet \(trades\) and .*XRPETH_bars_1m.parquet \(bars\) both"):
         open_tape([str(DATA / "trades")])

@@ -47,7 +47,8 @@ class DeskOperator:
     def _buffers(self, reserve: int) -> Out:
         self._reserve = reserve
         sizes = {s.name: max(1024, 3 * _PER_ROW[s.name] * reserve + 16) for s, _ in OUTPUTS}
-        return Out(*(s.empty(sizes[s.name]) for s, _ in OUTPUTS), np.zeros(6, np.int64))
+        tables = [s.empty(sizes[s.name]) for s, _ in OUTPUTS]
+        return Out(tables[0], tables[1], tables[2], tables[3], tables[4], tables[5], np.zeros(6, np.int64))
 
     def _grow(self, symbols: tuple[str, ...]) -> None:
         if symbols[: len(self.symbols)] != self.symbols:

@@ -6,13 +6,13 @@ There is no bypass.
 
 import numpy as np
 from numba import int64
-from operators.compiled import inner
 
+from operators.compiled import inner
 from operators.desk.ledger import heat_of
 from operators.desk.limits import check
 from operators.desk.orders import clear_slot, finish, free_slot, place
 from operators.desk.sizing import size
-from operators.desk.state import DECISION_N, Desk, Out, Records
+from operators.desk.state import DECISION_N, Desk, Out, Record
 from schemas.ids import fold
 from schemas.money import mul_units
 from schemas.records import ApprovedOrder
@@ -70,7 +70,7 @@ def decide(desk: Desk, out: Out, strategy: int, symbol: int, action: int, cause:
 
 
 @inner
-def approve(desk: Desk, out: Out, row: Records, side: int, quantity: int, trail: int, ts: int, seq: int) -> None:
+def approve(desk: Desk, out: Out, row: Record, side: int, quantity: int, trail: int, ts: int, seq: int) -> None:
     """Place the order of an approved decision; an exit first withdraws the entry that is still pending."""
     account = desk.account[0]
     strategy = row.strategy

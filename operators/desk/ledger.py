@@ -7,7 +7,6 @@ carries a book through zero (the venue sees to it), so it either opens or closes
 from numba import int64
 
 from operators.compiled import inner
-
 from operators.desk.state import FILL_N, LEDGER_N, POSITION_N, Desk, Out
 from schemas.money import mul_div, mul_units
 from schemas.tables_desk import CASH, FEES, POSITION, REALISED

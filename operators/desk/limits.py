@@ -5,9 +5,8 @@ whether an order may go.
 """
 
 from operators.compiled import inner
-
 from operators.desk.ledger import heat_of
-from operators.desk.state import Desk, Records
+from operators.desk.state import Desk, Record
 from schemas.money import mul_units
 from schemas.tables_desk import ACTIVE, CAUSE_FLATTEN, DISABLED, HALTED
 
@@ -37,7 +36,7 @@ def position_state(desk: Desk, strategy: int, symbol: int, action: int) -> int:
 
 
 @inner
-def check(desk: Desk, row: Records, strategy: int, symbol: int, action: int, cause: int, quantity: int, price: int, stop: int,
+def check(desk: Desk, row: Record, strategy: int, symbol: int, action: int, cause: int, quantity: int, price: int, stop: int,
           strength: float, ts: int) -> None:
     """Ask every limit and write verdict, observation and bound of each into the decision's row."""
     account = desk.account[0]

@@ -6,13 +6,25 @@ Every state that an order comes into is a row.
 
 import numpy as np
 from numba import int64
-from operators.compiled import inner
 
+from operators.compiled import inner
 from operators.desk.ledger import release
 from operators.desk.state import ORDER_N, Desk, Out
 from schemas.ids import fold
 from schemas.tables_desk import (
-    ACCEPTED, CANCELLED, EXPIRED, FILLED, LIMIT, NEW, PARTIALLY_FILLED, REJECTED_ORDER, STOP, STOP_LIMIT, TAKE_PROFIT, TRAILING_STOP, TRIGGERED,
+    ACCEPTED,
+    CANCELLED,
+    EXPIRED,
+    FILLED,
+    LIMIT,
+    NEW,
+    PARTIALLY_FILLED,
+    REJECTED_ORDER,
+    STOP,
+    STOP_LIMIT,
+    TAKE_PROFIT,
+    TRAILING_STOP,
+    TRIGGERED,
 )
 
 FAR = 2**62
@@ -176,13 +188,22 @@ def sweep(desk: Desk, symbol: int) -> None:
 
 @inner
 def cancel_exits(desk: Desk, out: Out, strategy: int, symbol: int, ts: int, seq: int) -> None:
-    """One cancels the other: a flat book has no exits left."""
+    """One cancels the other: a flat book has no exits left, nor the rest of the entry that it was opened with."""
     k = desk.symbols[symbol].head
     while k >= 0:
         o = desk.orders[k]
-        if o.used == 1 and o.reduce_only == 1 and o.strategy == strategy:
+        if o.used == 1 and o.strategy == strategy and (o.reduce_only == 1 or o.filled > 0):
             finish(desk, out, k, int64(CANCELLED), ts, seq)
         k = o.next
+
+
+@inner
+def withdraw_entries(desk: Desk, out: Out, ts: int, seq: int) -> None:
+    """Cancel every entry that is still open: trading is not active any more. Exits stay."""
+    for k in range(len(desk.orders)):
+        o = desk.orders[k]
+        if o.used == 1 and o.reduce_only == 0:
+            finish(desk, out, k, int64(CANCELLED), ts, seq)
 
 
 @inner

@@ -10,10 +10,10 @@ import numpy as np
 from numba import int64
 
 from operators.compiled import inner, kernel
-
 from operators.desk.gate import decide
 from operators.desk.ledger import book, revalue
-from operators.desk.state import EQUITY_N, Desk, Out, Records
+from operators.desk.orders import withdraw_entries
+from operators.desk.state import EQUITY_N, Desk, Out, Record, Records
 from operators.desk.venue import NO_SIZE, work_bar, work_tick
 from schemas.money import mul_units, to_units
 from schemas.tables_desk import ACTIVE, CASH, CAUSE_FLATTEN, DISABLED, FUNDING, HALTED, REDUCING
@@ -103,7 +103,7 @@ def on_tick(desk: Desk, out: Out, is_trade: bool, trades: Records, quotes: Recor
 
 
 @inner
-def on_bar(desk: Desk, out: Out, b: Records) -> None:
+def on_bar(desk: Desk, out: Out, b: Record) -> None:
     """A closed bar: volatility for sizing; where the symbol has no ticks, also its price and its fills."""
     s = desk.symbols[b.symbol]
     if b.bar_kind != 0 or (s.bar_interval_ns != 0 and b.interval_ns > s.bar_interval_ns):
@@ -119,13 +119,14 @@ def on_bar(desk: Desk, out: Out, b: Records) -> None:
     if s.ticks != 0:
         return
     if s.head >= 0:
-        work_bar(desk, out, b.symbol, to_units(b.open), to_units(b.high), to_units(b.low), size_units(b.volume), b.ts_close_ns,
+        s.last = to_units(b.open)  # what fills in this bar is valued at its open, not at the close before
+        work_bar(desk, out, b.symbol, s.last, to_units(b.high), to_units(b.low), size_units(b.volume), b.ts_close_ns,
                  b.ts_event_ns, b.seq)
     mark(desk, b.symbol, to_units(b.close), b.ts_event_ns)
 
 
 @inner
-def on_funding(desk: Desk, out: Out, f: Records) -> None:
+def on_funding(desk: Desk, out: Out, f: Record) -> None:
     """Funding of a perpetual: every book pays rate * notional, or receives it."""
     a = desk.account[0]
     price = to_units(f.mark) if f.mark > 0.0 else desk.symbols[f.symbol].last
@@ -141,12 +142,14 @@ def on_funding(desk: Desk, out: Out, f: Records) -> None:
 
 
 @inner
-def on_control(desk: Desk, c: Records) -> None:
-    """Enable, disable, reduce, halt; a halt flattens."""
+def on_control(desk: Desk, out: Out, c: Record) -> None:
+    """Enable, disable, reduce, halt; a halt flattens, and each but the first withdraws what would still open a position."""
     a = desk.account[0]
     a.trading_state = ACTIVE if c.command == 0 else (DISABLED if c.command == 1 else (REDUCING if c.command == 2 else HALTED))
     if a.trading_state == HALTED:
         a.flatten_due = 1
+    elif a.trading_state != ACTIVE:
+        withdraw_entries(desk, out, c.ts_event_ns, c.seq)
 
 
 @inner
@@ -156,7 +159,7 @@ def price_units(x: float) -> int:
 
 
 @inner
-def propose(desk: Desk, out: Out, g: Records, signalled: bool, ts: int, seq: int) -> None:
+def propose(desk: Desk, out: Out, g: Record, signalled: bool, ts: int, seq: int) -> None:
     """The proposals that are due: a signal's, or the exit of every open book where a flattening is."""
     a = desk.account[0]
     flattening = a.flatten_due == 1
@@ -173,6 +176,8 @@ def propose(desk: Desk, out: Out, g: Records, signalled: bool, ts: int, seq: int
             elif signalled:
                 decide(desk, out, g.strategy, g.symbol, g.action, g.cause, g.slot, g.ts_open_ns, g.interval_ns, price_units(g.stop),
                        price_units(g.target), price_units(g.trail), g.strength, ts, seq)
+    if flattening:
+        withdraw_entries(desk, out, ts, seq)
 
 
 @inner
@@ -304,7 +309,7 @@ def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records
         elif which == FUNDING_I:
             on_funding(desk, out, funding[at[3]])
         elif which == CONTROL_I:
-            on_control(desk, control[at[5]])
+            on_control(desk, out, control[at[5]])
         if which == SIGNAL_I or a.flatten_due == 1:
             propose(desk, out, signals[at[6]] if which == SIGNAL_I else no_signal, which == SIGNAL_I, ts, seq)
         at[which] += 1

@@ -7,7 +7,6 @@ put in. Amounts are units of 1e-8.
 import math
 
 from operators.compiled import inner
-
 from operators.desk.state import Desk
 from schemas.money import UNITS, div_units, mul_units
 

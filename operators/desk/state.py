@@ -13,6 +13,8 @@ from schemas.policy import Policy, compile_policy
 from schemas.tables_desk import DISABLED
 
 Records = npt.NDArray[Any]
+Record = Any
+"""One record of a structured array, as compiled code sees it."""
 
 
 def _ints(*names: str) -> np.dtype[Any]:

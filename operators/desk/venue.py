@@ -16,7 +16,6 @@ import math
 from numba import int64
 
 from operators.compiled import inner
-
 from operators.desk.ledger import book_fill
 from operators.desk.orders import cancel_exits, finish, place_bracket, sweep, write_order
 from operators.desk.state import Desk, Out
