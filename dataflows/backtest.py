@@ -76,6 +76,6 @@ def run_backtest(plan: Plan, frames: Iterator[Frame], collect: Callable[[Frame],
     """Run it to the tape's end, on `workers` threads of this process."""
     flow = backtest_flow(plan, frames, collect, shards=workers)
     if workers == 1:
-        run_main(flow)
+        run_main(flow)  # type: ignore[no-untyped-call]
     else:
-        cluster_main(flow, [], 0, worker_count_per_proc=workers)
+        cluster_main(flow, [], 0, worker_count_per_proc=workers)  # type: ignore[no-untyped-call]

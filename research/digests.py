@@ -31,7 +31,7 @@ class Digests:
         for name, spec in STAGES.items():
             rows = frame.rows(spec)
             if len(rows):
-                self.chains[name].add(canonical(spec, rows, self.symbol_ids, self.strategy_ids))
+                self.chains[name].add(canonical(spec, rows, self.symbol_ids, self.strategy_ids, whole=True))
         for found in frame.features:
             if len(found.bars):
                 self.feature_names[found.interval_ns] = found.names

@@ -55,7 +55,8 @@ class ReportData:
         return cls(
             bars=run.bars, decisions=run.decisions, fills=run.fills, positions=run.positions, equity=run.equity, rejected=run.rejected,
             late=run.late, summary=run.summary, strategy_names=made.strategy_names, config=plain_config(made),
-            policy=made.config.policy.to_yaml(), strategies="\n".join(to_yaml(spec) for spec in made.specs), data=run.source, digests=digests,
+            policy=made.config.policy.to_yaml(), strategies="\n".join(to_yaml(spec) for spec in made.specs),
+            data=run.source, digests=digests,
         )
 
 
@@ -99,7 +100,7 @@ def write_html(text: str, path: Path) -> Path:
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot write the report: {error.strerror}; give a path in a folder that exists and can be written") from None
+        raise UserError(f"{path}: cannot write the report: {error.strerror}; give a file in a folder that can be written") from None
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from research.report_numbers import Floats, Ints, Trips, thinned
 POINTS = 2400
 MARKERS_MAX = 400
 INK, MUTED, GRID, LINE, GOOD, BAD, WARN = "#1c2733", "#5d6b7a", "#e6eaef", "#1f5fa8", "#0a7d4f", "#c0362c", "#b26a00"
-CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]]}
 
 
 def times(ts_ns: Ints) -> Floats:
@@ -65,11 +65,19 @@ def equity_figure(ts_ns: Ints, equity: Floats, drawdown: Floats, capital: float,
 
 def price_figure(number: int, symbol: str, ts_ns: Ints, close: Floats, trips: Trips) -> str:
     """A symbol's closes with its last round trips: where they went in and out, and whether that won or lost."""
+    mine = np.flatnonzero(trips.symbol == symbol)[-MARKERS_MAX:]
+    view = traded(ts_ns, trips.ts_entry[mine], trips.ts_exit[mine])
     kept = thinned(close, POINTS)
     figure = go.Figure()
+    if view is not None:
+        near = np.arange(view.start, view.stop)[thinned(close[view], POINTS)]
+        kept = np.union1d(kept, near)
+        low, high = float(close[near].min()), float(close[near].max())
+        room = (high - low) * 0.06 or high * 0.01
+        figure.update_xaxes(range=times(ts_ns[[view.start, view.stop - 1]]).tolist())
+        figure.update_yaxes(range=[low - room, high + room])
     figure.add_scatter(x=times(ts_ns[kept]), y=rounded(close[kept]), mode="lines", line={"color": "#8894a1", "width": 1.1},
                        name=escape(symbol), hovertemplate="%{y:.6~g}")
-    mine = np.flatnonzero(trips.symbol == symbol)[-MARKERS_MAX:]
     won = trips.pnl[mine] > 0
     for hits, color, name in ((won, GOOD, "Winning trip"), (~won, BAD, "Losing trip")):
         at = mine[hits]
@@ -90,6 +98,16 @@ def price_figure(number: int, symbol: str, ts_ns: Ints, close: Floats, trips: Tr
                            marker={"symbol": "circle", "size": 6, "color": [GOOD if w else BAD for w in won], "line": {"color": "white", "width": 0.8}})
     figure.update_yaxes(tickformat=",.6~g")
     return _styled(figure, 400, f"figure-price-{number}")
+
+
+def traded(ts_ns: Ints, entries: Ints, exits: Ints) -> slice | None:
+    """The bars around the trips, where these fill less than half of the recording: there a figure opens."""
+    if not len(entries) or len(ts_ns) < 50:
+        return None
+    first, last = int(entries.min()), int(exits.max())
+    room = max((last - first) // 10, int(ts_ns[-1] - ts_ns[0]) // 100)
+    start, stop = np.searchsorted(ts_ns, [first - room, last + room])
+    return slice(int(start), int(stop)) if 2 <= stop - start < len(ts_ns) // 2 else None
 
 
 def _threes(a: Floats, b: Floats) -> list[Any]:

@@ -81,7 +81,7 @@ def when(ts_ns: int, seconds: bool = True) -> str:
 
 def duration(ns: float) -> str:
     """`3 d 4 h`, `12 min`, `8 s`: the two largest units."""
-    left, parts = int(ns // 10**9), []
+    left, parts = int(ns // 10**9), list[str]()
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         if left >= size and len(parts) < 2:
             parts.append(f"{left // size} {unit}")
@@ -155,13 +155,13 @@ header.top{padding-top:24px}h1{font-size:1.6rem;margin:0;overflow-wrap:anywhere}
 .label{font-size:.8rem;color:var(--muted)}.value{font-size:1.45rem;font-weight:650;line-height:1.25;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .note{font-size:.78rem;color:var(--muted)}
 section{background:#fff;border:1px solid var(--line);border-radius:8px;padding:18px 20px;margin:0 0 16px;min-width:0}
-.hint{color:var(--muted);font-size:.88rem;margin:8px 0 0;max-width:80ch}
+.hint{color:var(--muted);font-size:.88rem;margin:8px 0 0;max-width:110ch}
 .scroll{overflow-x:auto;max-width:100%}table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
 th,td{padding:5px 10px;text-align:left;border-bottom:1px solid #edf0f4;white-space:nowrap;vertical-align:top}th{color:var(--muted);font-weight:600;border-bottom-color:var(--line)}
-th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding-right:0}
+table th:first-child,table td:first-child{padding-left:0}table th:last-child,table td:last-child{padding-right:2px}
 .n{text-align:right}tfoot td{font-weight:650;border-bottom:0}.narrow{width:auto}.wrap td{white-space:normal;overflow-wrap:anywhere}
 .long{max-height:560px;overflow:auto}.long thead th{position:sticky;top:0;background:#fff;box-shadow:0 1px 0 var(--line)}
-.long .scroll{overflow:visible}
+.long .scroll{overflow:visible}.long th,.long td{padding:4px 7px;font-size:.82rem}.plain thead{display:none}
 .good{color:var(--good)}.bad{color:var(--bad)}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:28px}.two>*{min-width:0}
 .tabs{display:flex;flex-wrap:wrap;gap:6px;margin:0 0 8px}.tabs button{font:inherit;font-size:.88rem;padding:6px 12px;border:1px solid var(--line);border-radius:6px;background:#fff;color:var(--ink);cursor:pointer}
@@ -171,7 +171,7 @@ th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding
 pre{overflow:auto;max-height:480px;background:#f4f6f8;padding:12px;border-radius:6px;font-size:.8rem;white-space:pre-wrap;overflow-wrap:anywhere}
 details{margin:8px 0}summary{cursor:pointer;font-size:.95rem}code{font-size:.85em;overflow-wrap:anywhere}footer{color:var(--muted);font-size:.82rem;padding-bottom:28px}
 @media(max-width:900px){.tiles{grid-template-columns:repeat(2,1fr)}}
-@media(max-width:700px){main,header.top,footer{padding-left:12px;padding-right:12px}section{padding:14px 12px}.two{grid-template-columns:1fr;gap:8px}
+@media(max-width:700px){.modebar-container{display:none}main,header.top,footer{padding-left:12px;padding-right:12px}section{padding:14px 12px}.two{grid-template-columns:1fr;gap:8px}
 .value{font-size:1.2rem}h1{font-size:1.3rem}.bar{grid-template-columns:1fr auto}.track,.why{grid-column:1/-1}}
 @page{size:A4;margin:12mm}
 @media print{body{background:#fff;font-size:9.5pt}main,header.top,footer{max-width:none;padding:0}section{border:0;border-top:1px solid #999;border-radius:0;padding:10px 0 0}

@@ -74,7 +74,7 @@ class Digest:
         """When trading first halted: in the equity's samples or in a decision."""
         found = [int(numbers.ints(table, "ts_event_ns")[hits][0]) for table in (self.data.equity, self.data.decisions)
                  if (hits := numbers.texts(table, "trading_state") == "halted").any()]
-        return min(found, default=None)  # type: ignore[type-var]
+        return min(found, default=None)
 
     @cached_property
     def symbols(self) -> list[str]:
@@ -145,7 +145,8 @@ def strategies(d: Digest) -> str:
     approved = numbers.ints(decisions, "approved") == 1
     names = list(dict.fromkeys([*d.data.strategy_names, *sorted({*by, *whose} - {""})]))
     realised, fee = numbers.floats(fills, "realised"), numbers.floats(fills, "fee")
-    rows, told = [], 0.0
+    rows: list[tuple[object, ...]] = []
+    told = 0.0
     for name in names:
         mine, pnl = by == name, trips.pnl[trips.strategy == name]
         unrealised = sum(b.unrealised for b in d.books if b.strategy == name)
@@ -217,18 +218,27 @@ def prices(d: Digest) -> str:
     more = f"The {len(drawn)} most traded of {len(d.symbols)} symbols. " if len(d.symbols) > len(drawn) else ""
     return section("prices", "Price, entries and exits", f'<div class="tabs">{buttons}</div>' if len(drawn) > 1 else "", panels,
                    para(f"{more}Closes, thinned to the highs and lows of short stretches; at most the last {MARKERS_MAX} round trips of a symbol. "
-                        "A line from entry to exit is green where the trip made money after fees."))
+                        "A line from entry to exit is green where the trip made money after fees. "
+                        "A figure opens on the time in which the symbol was traded; a double click shows all of it."))
 
 
 def returns(d: Digest) -> str:
-    def rows(unit: str) -> list[tuple[object, ...]]:
-        return [(p.label, toned(percent(p.returns, sign=True), p.returns), gain(p.pnl), count(p.trades), money(p.fees))
-                for p in numbers.periods(unit, d.data.equity, d.capital, d.trips, d.data.fills)]
-    parts = [table(("Month", "Return", "P&L", "Trades", "Fees"), rows("M"))]
+    """Months, and the days of a run that is shorter than two."""
+    def rows(found: list[numbers.Period]) -> list[tuple[object, ...]]:
+        return [(p.label, toned(percent(p.returns, sign=True), p.returns), gain(p.pnl), count(p.trades), money(p.fees)) for p in found]
+
+    if not len(d.ts):
+        return section("returns", "Returns", para("The run has no equity samples."))
+    heads, text = ("Return", "P&L", "Trades", "Fees"), "Change of the equity, open positions included; a trade counts where it closed."
+    args = d.data.equity, d.capital, d.trips, d.data.fills
+    parts = [table(("Month", *heads), rows(numbers.periods("M", *args)))]
     if d.days < DAILY_BELOW_DAYS:
-        parts.append(f'<h3>By day</h3><div class="long">{table(("Day", "Return", "P&L", "Trades", "Fees"), rows("D"))}</div>')
-    return section("returns", "Returns", *parts, para("Change of the equity, open positions included; a trade counts where it closed.")
-                   ) if len(d.ts) else section("returns", "Returns", para("The run has no equity samples."))
+        days = numbers.periods("D", *args)
+        busy = [p for p in days if p.pnl or p.trades or p.fees]
+        parts.append(f"<h3>By day</h3>{table(('Day', *heads), rows(busy))}" if busy else "")
+        if len(busy) < len(days):
+            text += f" {count(len(days) - len(busy))} of {count(len(days))} days had neither a trade nor a change and are left out."
+    return section("returns", "Returns", *parts, para(text))
 
 
 def trades(d: Digest) -> str:

@@ -19,11 +19,11 @@ from sources.containers import opened
 
 _LINE = re.compile(rb"\d{19} [{\[]")
 _CLOCK = re.compile(rb'"[ET]":(\d{13,16})')
-_TRADE = re.compile(rb'"e":"(?:trade|aggTrade)"')
-_TICKER = re.compile(rb'@bookTicker"|"e":"bookTicker"')
 _EVENT = re.compile(rb'"e":"(\w{1,40})"')
 _SYMBOL = re.compile(rb'"s":"([^"]{1,40})"')
 _LINE_BYTES_MAX = 16 << 20
+_HEAD_BYTES = 200
+"""Of a line: stream, event type and times stand at its start."""
 
 
 def looks_like_frames(head: bytes) -> bool:
@@ -83,7 +83,7 @@ class FramesFile:
         held: list[tuple[Any, ...]] = []
         for number, line in self._lines():
             if kind == "quotes":
-                stamp = _CLOCK.search(line)
+                stamp = _CLOCK.search(line, 0, _HEAD_BYTES)
                 if stamp:
                     clock_ns = max(clock_ns, _ns(int(stamp.group(1))))
             if _kind(line) != kind:
@@ -113,7 +113,7 @@ class FramesFile:
             number += 1
             if not line.strip():
                 continue
-            if not _LINE.match(line) or line.rstrip()[-1:] not in b"}]":
+            if not (line.endswith((b"}\n", b"}\r\n", b"}", b"]\n", b"]\r\n", b"]")) and _LINE.match(line)):
                 shown = line[:60].decode("utf-8", "replace").strip()
                 raise UserError(
                     f'{self.path} line {number}: "{shown}" is not a local time in ns and a whole JSON frame; '
@@ -123,10 +123,10 @@ class FramesFile:
 
 
 def _kind(line: bytes) -> str | None:
-    head = line[:160]
-    if _TRADE.search(head):
+    head = line[:_HEAD_BYTES]
+    if b'"e":"trade"' in head or b'"e":"aggTrade"' in head:
         return "trades"
-    return "quotes" if _TICKER.search(head) else None
+    return "quotes" if b'@bookTicker"' in head or b'"e":"bookTicker"' in head else None
 
 
 def _trade(f: _Body, code: int, clock_ns: int) -> tuple[Any, ...]:

@@ -110,7 +110,7 @@ class SimulatedTape:
                 parts["quotes"].append(quotes)
             tables = {kind: _sorted(rows) for kind, rows in parts.items() if kind in self.kinds}
             if self._beats:
-                tables["beats"] = _beats(start_ns)
+                tables["beats"] = _beats(start_ns, hour == 0, start_ns + HOUR_NS >= self._end_ns)
             if start_ns + HOUR_NS > self._end_ns:
                 tables = {
                     kind: rows[
@@ -201,9 +201,11 @@ def _sorted(parts: list[Rows]) -> Rows:
     return opaque(rows)[np.argsort(rows["ts_event_ns"], kind="stable")].view(rows.dtype)
 
 
-def _beats(start_ns: int) -> Rows:
-    """One at the end of each minute: every symbol's time has come this far."""
-    rows = BEATS.empty(60)
-    rows["ts_event_ns"] = start_ns + np.arange(1, 61) * (60 * 10**9)
+def _beats(start_ns: int, is_first: bool, is_last: bool) -> Rows:
+    """One at the end of each minute: every symbol's time has come this far. The one at the end of an hour is of the next
+    hour, because the rows of that time go before it."""
+    minutes = np.arange(1 if is_first else 0, 61 if is_last else 60)
+    rows = BEATS.empty(len(minutes))
+    rows["ts_event_ns"] = start_ns + minutes * (60 * 10**9)
     rows["symbol"] = ALL_SYMBOLS
     return rows

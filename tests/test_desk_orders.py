@@ -4,7 +4,6 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -230,4 +229,3 @@ def test_random_tapes_reach_what_these_laws_are_about() -> None:
         trading |= set(decisions["trading_state"].tolist())
     assert len(reasons) >= 12 and causes >= {0, 1, 2, 3, CAUSE_FLATTEN}
     assert states >= {NEW, 1, 2, 3, FILLED, CANCELLED} and HALTED in trading
-    assert np.isfinite(len(reasons))

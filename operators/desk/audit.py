@@ -31,27 +31,31 @@ def _pick(words: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], names: n
             out[i, j] = value
 
 
-_TRADE_COLUMNS = ("ts_event_ns", "seq", "symbol", "price", "size")
-"""Of a trade the desk reads these, so these are hashed."""
+_READ = {
+    "trades": ("ts_event_ns", "seq", "symbol", "price", "size"),
+    "bars": ("ts_event_ns", "seq", "symbol", "bar_kind", "interval_ns", "ts_close_ns", "open", "high", "low", "close", "volume"),
+}
+"""What the desk reads of its largest inputs, so what the audit hashes of them; of the others, everything."""
 
 
 @cache
-def _columns(spec: TableSpec) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _columns(spec: TableSpec, whole: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     chosen: list[int] = []
     names: list[int] = []
     at = 0
     for field in spec.fields:
         width = max(field.width, 1)
-        if spec.name != "trades" or field.name in _TRADE_COLUMNS:
+        if whole or spec.name not in _READ or field.name in _READ[spec.name]:
             chosen += range(at, at + width)
             names += [{"symbol": 1, "strategy": 2}.get(field.kind, 0)] * width
         at += width
     return np.array(chosen, np.int64), np.array(names, np.int64)
 
 
-def canonical(spec: TableSpec, rows: Rows, symbol_ids: npt.NDArray[np.uint64], strategy_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Rows as an int64 matrix (rows, words) that does not depend on how names were coded."""
-    columns, names = _columns(spec)
+def canonical(spec: TableSpec, rows: Rows, symbol_ids: npt.NDArray[np.uint64],
+              strategy_ids: npt.NDArray[np.uint64], whole: bool = False) -> npt.NDArray[np.int64]:
+    """Rows as an int64 matrix (rows, words) that does not depend on how names were coded; `whole`: with columns the desk ignores."""
+    columns, names = _columns(spec, whole)
     words = np.ascontiguousarray(rows).view(np.int64).reshape(len(rows), -1)
     out = np.empty((len(rows), len(columns)), np.int64)
     _pick(words, columns, names, symbol_ids, strategy_ids, out)
@@ -75,7 +79,7 @@ class Chain:
             cut = taken + BLOCK - self.records_open
             hasher = blake3(self.digest)
             hasher.update(self.open)
-            hasher.update(memoryview(words[taken:cut]).cast("B"))
+            hasher.update(words[taken:cut].view(np.uint8).reshape(-1).data)
             self.digest = hasher.digest()
             done.append((cut - 1, self.block_no, self.digest))
             self.block_no += 1

@@ -46,7 +46,7 @@ class DeskOperator:
 
     def _buffers(self, reserve: int) -> Out:
         self._reserve = reserve
-        sizes = {s.name: max(1024, 3 * _PER_ROW[s.name] * reserve + 16) for s, _ in OUTPUTS}
+        sizes = {s.name: max(8192 if s is EQUITY else 1024, 3 * _PER_ROW[s.name] * reserve + 16) for s, _ in OUTPUTS}
         tables = [s.empty(sizes[s.name]) for s, _ in OUTPUTS]
         return Out(tables[0], tables[1], tables[2], tables[3], tables[4], tables[5], np.zeros(6, np.int64))
 

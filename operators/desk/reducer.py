@@ -1,7 +1,8 @@
 """The desk's loop: market rows, signals and control in tape order, one writer for the account.
 
 Rows are taken by `seq`; at the same place on the tape a trade comes before a quote, a bar, funding, a beat, control and last the
-signals, so a signal never fills on the row that caused it. Returns when the input is used up or an output could overflow; the cursor says where.
+signals, so a signal never fills on the row that caused it. Returns when the input is used up or an output could overflow; the
+cursor says where.
 """
 
 import math
@@ -24,12 +25,12 @@ TRADE_I, QUOTE_I, BAR_I, FUNDING_I, BEAT_I, CONTROL_I, SIGNAL_I = range(7)
 
 
 @inner
-def on_time(desk: Desk, out: Out, ts: int, seq: int) -> None:
+def on_time(account: Records, policy: Records, equity: Records, n: Records, ts: int, seq: int) -> None:
     """Event time has passed a boundary: sample equity, begin the day and the week (Mondays, UTC)."""
-    a = desk.account[0]
+    a = account[0]
     if ts >= a.next_sample_ns:
-        row = out.equity[out.n[EQUITY_N]]
-        out.n[EQUITY_N] += 1
+        row = equity[n[EQUITY_N]]
+        n[EQUITY_N] += 1
         row.ts_event_ns = ts
         row.seq = seq
         row.symbol = -1
@@ -42,7 +43,7 @@ def on_time(desk: Desk, out: Out, ts: int, seq: int) -> None:
         row.drawdown = a.peak - a.equity
         row.positions = a.positions
         row.trading_state = a.trading_state
-        interval = desk.policy[0].equity_interval
+        interval = policy[0].equity_interval
         a.next_sample_ns = (ts // interval + 1) * interval
     if ts >= a.next_day_ns:
         a.next_day_ns = (ts // DAY_NS + 1) * DAY_NS
@@ -189,7 +190,8 @@ def room(out: Out, reserve: int) -> bool:
 
 
 @inner
-def run_trades(account: Records, policy: Records, symbols: Records, trades: Records, i: int, until: int) -> int:
+def run_trades(account: Records, policy: Records, symbols: Records, equity: Records, n_out: Records, trades: Records, i: int,
+               until: int) -> int:
     """The common case: trades that only move a price. Stops at the first that needs more, or that lies beyond `until`.
 
     What `mark` does is written out here, since this loop is what the speed of a replay hangs on.
@@ -199,23 +201,28 @@ def run_trades(account: Records, policy: Records, symbols: Records, trades: Reco
     n = len(trades)
     while i < n:
         t = trades[i]
-        if t.seq > until or t.ts_event_ns >= next_time:
+        if t.seq > until:
             break
         s = symbols[t.symbol]
         price = to_units(t.price)
         if s.head >= 0 and (price <= s.act_below or price >= s.act_above):
             break
+        if t.ts_event_ns >= next_time:
+            if len(equity) - n_out[EQUITY_N] <= 8:
+                break
+            on_time(account, policy, equity, n_out, t.ts_event_ns, t.seq)
+            next_time = a.next_time_ns
         if s.net != 0:
             value = mul_units(price, s.net)
-            equity = a.equity + value - s.value
-            if equity < a.halt_below:
+            worth = a.equity + value - s.value
+            if worth < a.halt_below:
                 break
-            a.equity = equity
+            a.equity = worth
             a.exposure += abs(value) - abs(s.value)
             s.value = value
-            if equity > a.peak:
-                a.peak = equity
-                a.halt_below = equity - mul_units(equity, policy[0].drawdown_halt)
+            if worth > a.peak:
+                a.peak = worth
+                a.halt_below = worth - mul_units(worth, policy[0].drawdown_halt)
         s.ticks = 1
         s.last = price
         s.ts_last_ns = t.ts_event_ns
@@ -224,7 +231,8 @@ def run_trades(account: Records, policy: Records, symbols: Records, trades: Reco
 
 
 @inner
-def run_bars(account: Records, policy: Records, symbols: Records, bars: Records, i: int, until: int) -> int:
+def run_bars(account: Records, policy: Records, symbols: Records, equity: Records, n_out: Records, bars: Records, i: int,
+             until: int) -> int:
     """The common case of bars alone: those that only move a price, taken like the trades of `run_trades`."""
     a = account[0]
     next_time = a.next_time_ns
@@ -232,7 +240,7 @@ def run_bars(account: Records, policy: Records, symbols: Records, bars: Records,
     n = len(bars)
     while i < n:
         b = bars[i]
-        if b.seq > until or b.ts_event_ns >= next_time or volatility or b.bar_kind != 0:
+        if b.seq > until or volatility or b.bar_kind != 0:
             break
         s = symbols[b.symbol]
         if s.ticks != 0 or b.interval_ns != s.bar_interval_ns:
@@ -240,17 +248,22 @@ def run_bars(account: Records, policy: Records, symbols: Records, bars: Records,
         if s.head >= 0 and (to_units(b.low) <= s.act_below or to_units(b.high) >= s.act_above):
             break
         price = to_units(b.close)
+        if b.ts_event_ns >= next_time:
+            if len(equity) - n_out[EQUITY_N] <= 8:
+                break
+            on_time(account, policy, equity, n_out, b.ts_event_ns, b.seq)
+            next_time = a.next_time_ns
         if s.net != 0:
             value = mul_units(price, s.net)
-            equity = a.equity + value - s.value
-            if equity < a.halt_below:
+            worth = a.equity + value - s.value
+            if worth < a.halt_below:
                 break
-            a.equity = equity
+            a.equity = worth
             a.exposure += abs(value) - abs(s.value)
             s.value = value
-            if equity > a.peak:
-                a.peak = equity
-                a.halt_below = equity - mul_units(equity, policy[0].drawdown_halt)
+            if worth > a.peak:
+                a.peak = worth
+                a.halt_below = worth - mul_units(worth, policy[0].drawdown_halt)
         s.last = price
         s.ts_last_ns = b.ts_event_ns
         i += 1
@@ -272,10 +285,10 @@ def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records
         if at[2] < len(bars):
             t = trades[at[0]].seq if at[0] < len(trades) else END
             before = min(min(t - 1, q - 1), min(min(f, h), min(c, g)))
-            at[2] = run_bars(desk.account, desk.policy, desk.symbols, bars, at[2], before)
+            at[2] = run_bars(desk.account, desk.policy, desk.symbols, out.equity, out.n, bars, at[2], before)
         b = bars[at[2]].seq if at[2] < len(bars) else END
         first = min(min(min(q, b), min(f, h)), min(c, g))
-        at[0] = run_trades(desk.account, desk.policy, desk.symbols, trades, at[0], first)
+        at[0] = run_trades(desk.account, desk.policy, desk.symbols, out.equity, out.n, trades, at[0], first)
         t = trades[at[0]].seq if at[0] < len(trades) else END
         if t == END and first == END:
             return True
@@ -301,7 +314,7 @@ def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records
         else:
             ts = signals[at[6]].ts_event_ns
         if ts >= a.next_time_ns:
-            on_time(desk, out, ts, seq)
+            on_time(desk.account, desk.policy, out.equity, out.n, ts, seq)
         if which == TRADE_I or which == QUOTE_I:
             on_tick(desk, out, which == TRADE_I, trades, quotes, at, ts, seq)
         elif which == BAR_I:

@@ -39,7 +39,8 @@ SYMBOL = np.dtype([
     ("bar_close", "f8"),
     ("bar_ts_ns", "i8"),
 ])
-"""act_below, act_above: between these prices no open order does anything. ticks: 0 no tick seen, 1 trades, 2 quotes only. var_rate: EWMA of squared log returns per second."""
+"""act_below, act_above: between these prices no open order does anything.
+ticks: 0 no tick seen, 1 trades, 2 quotes only. var_rate: EWMA of squared log returns per second."""
 BOOK = _ints(
     "quantity", "cost", "stop", "target", "risk", "realised", "fees", "trip_pnl", "ts_entry_ns", "entry_pending", "exit_pending",
 )

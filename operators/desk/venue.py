@@ -152,7 +152,8 @@ def work_bar(desk: Desk, out: Out, symbol: int, opened: int, high: int, low: int
         while k >= 0:
             o = desk.orders[k]
             placed_now = o.seq_placed == seq
-            if o.used == 1 and o.ts_active_ns < ts_close and (not placed_now or (phase == 1 and o.is_bracket)):
+            due = (phase == 1 and o.is_bracket == 1) if placed_now else o.ts_active_ns < ts_close
+            if o.used == 1 and due:
                 stop = o.stop_price
                 if phase == 0:
                     if takes(desk, k):

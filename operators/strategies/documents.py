@@ -103,7 +103,7 @@ def parse_strategies(yaml_text: str, source_name: str, known: Known = registry) 
 
 def from_data(data: Any, known: Known = registry) -> StrategySpec:
     """A strategy from plain values (what YAML or JSON holds)."""
-    data = _mapping(data, "strategy", _KEYS)
+    data = _mapping(data, "", _KEYS)
     for key in ("name", "timeframe", "entry"):
         if key not in data:
             fail(key, "missing")
@@ -128,10 +128,10 @@ def from_data(data: Any, known: Known = registry) -> StrategySpec:
 
 def _mapping(data: Any, path: str, keys: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(data, dict):
-        fail(path, f'expected a mapping with the keys {", ".join(keys)}; found "{data}"')
+        fail(path or "strategy", f'expected a mapping with the keys {", ".join(keys)}; found "{data}"')
     for key in data:
         if key not in keys:
-            fail(path, str(unknown("key", str(key), keys)))
+            fail(f"{path}.{key}" if path else str(key), str(unknown("key", str(key), keys)))
     return data
 
 
