@@ -21,36 +21,39 @@ def warehouse_at(url: str | None) -> Iterator[str]:
         yield where
         return
     from sinks.warehouse import start_embedded
-    found, stop = start_embedded(DIRECTORY)
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    running = start_embedded(DIRECTORY)
     try:
-        yield found
+        yield running.url
     finally:
-        stop()
+        running.stop()
 
 
 def serve_command(directory: str, host: str, port: int) -> None:
     """Serve until interrupted."""
-    from sinks.warehouse import serve
+    from sinks.warehouse_server import serve
     err.print(f"warehouse of {directory} on http://{host}:{port}, Ctrl-C stops it", highlight=False)
     serve(Path(directory), host, port)
 
 
 def query_command(sql: str, url: str | None, as_json: bool) -> None:
     """Run one query."""
-    from sinks.clickhouse import connect, query
+    from research.stored import opened
+    from sinks.clickhouse import query_arrow
     with warehouse_at(url) as where:
-        client = connect(where)
-        names, rows = query(client, sql)
+        client = opened(where)
+        found = query_arrow(client, sql)
         client.close()
+    rows = found.to_pylist()
     if as_json:
-        print_json({"rows": [dict(zip(names, row, strict=True)) for row in rows]})
+        print_json({"rows": rows})
     else:
-        print_table(names, rows)
+        print_table(found.column_names, [list(row.values()) for row in rows])
 
 
 def export_command(run_id: str, target: str, url: str | None, as_json: bool) -> None:
     """Every table of a run to Parquet."""
-    from sinks.parquet import write_table
+    import pyarrow.parquet as pq
 
     from research.recording import RECORDED_TABLES
     from research.stored import StoredRun
@@ -61,7 +64,9 @@ def export_command(run_id: str, target: str, url: str | None, as_json: bool) -> 
         written = {}
         for spec in RECORDED_TABLES:
             table = run.table(spec)
-            write_table(folder / f"{spec.name}.parquet", table)
+            partial = folder / f".{spec.name}.part"
+            pq.write_table(table, partial)
+            partial.replace(folder / f"{spec.name}.parquet")
             written[spec.name] = table.num_rows
     if as_json:
         print_json({"run_id": run_id, "out": target, "rows": written})

@@ -3,17 +3,18 @@
 The `runs` row is written first (running) and last (done, aborted or failed), so a run that was cut off is seen as one.
 """
 
+import contextlib
 import json
 import time
 from typing import Any
 
-from sinks.clickhouse import ClickHouseSink, connect, create_tables
+from sinks.clickhouse import ClickHouseSink, connect, create_tables, query_arrow
 
 from operators.assembly import Plan
 from operators.strategies.documents import to_data
-from schemas.codec_features import FEATURES, features_to_compact
 from schemas.config import Config, config_document
-from schemas.errors import UserError
+from schemas.ddl import DATABASE
+from schemas.errors import PenstockError, UserError
 from schemas.frame import Frame
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS, RUNS
@@ -28,9 +29,9 @@ class Recorder:
     def __init__(self, url: str, run_id: str, made: Plan, command: str, data: dict[str, Any]) -> None:
         client = connect(url)
         create_tables(client)
-        found = client.query("SELECT count() FROM runs WHERE run_id = {r:String}", parameters={"r": run_id}).result_rows
+        found = query_arrow(client, f"SELECT count() AS n FROM {DATABASE}.runs WHERE run_id = {{r:String}}", {"r": run_id})
         client.close()
-        if found[0][0]:
+        if found["n"][0].as_py():
             raise UserError(f'run "{run_id}" exists; give another --run-id, or none')
         self.sink = ClickHouseSink(url, run_id)
         self.made = made
@@ -47,7 +48,7 @@ class Recorder:
                 self.sink.write(spec, rows, frame.symbols, names)
         for found in frame.features:
             if len(found.bars):
-                self.sink.write_arrow(FEATURES, features_to_compact(found, frame.symbols))
+                self.sink.write_features(found, frame.symbols)
 
     def _state(self, state: str, summary: dict[str, Any]) -> None:
         record = {
@@ -66,6 +67,11 @@ class Recorder:
         self.sink.flush()
         self._state(state, summary)
         self.sink.close()
+
+    def abandon(self, state: str, summary: dict[str, Any]) -> None:
+        """Say how it ended, where the warehouse still takes it; what was stored stays as it is."""
+        with contextlib.suppress(PenstockError):
+            self.finish(state, summary)
 
 
 def config_of(text: str) -> Config:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -18,8 +18,29 @@ from research.report_sections import SECTIONS, Digest, header, tiles, warnings
 from schemas.config import interval_text
 from schemas.errors import UserError
 
-if TYPE_CHECKING:
-    from research.replaying import Run
+
+class Finished(Protocol):
+    """A run in memory or in the warehouse: tables as the codec makes them, a summary, a source and a plan."""
+
+    summary: dict[str, Any]
+    source: dict[str, Any]
+
+    @property
+    def plan(self) -> Any: ...
+    @property
+    def bars(self) -> Any: ...
+    @property
+    def decisions(self) -> Any: ...
+    @property
+    def fills(self) -> Any: ...
+    @property
+    def positions(self) -> Any: ...
+    @property
+    def equity(self) -> Any: ...
+    @property
+    def rejected(self) -> Any: ...
+    @property
+    def late(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -46,8 +67,8 @@ class ReportData:
     digests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_run(cls, run: "Run") -> "ReportData":
-        """The data of a run that is in memory."""
+    def from_run(cls, run: Finished) -> "ReportData":
+        """The data of a run."""
         from operators.strategies.documents import to_yaml
         made = run.plan
         digests = {"policy": made.config.policy.digest, "data": str(run.source.get("data_hash", ""))}
@@ -85,7 +106,7 @@ def report_html(data: ReportData) -> str:
     )
 
 
-def write_report(run: "Run", path: Path) -> Path:
+def write_report(run: Finished, path: Path) -> Path:
     """Write the report of a run to `path`; returns it. UserError where it cannot be written, and then nothing is left behind."""
     return write_html(report_html(ReportData.from_run(run)), path)
 

@@ -73,6 +73,10 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def when(ts_ns: int, seconds: bool = True) -> str:
     """Nanoseconds since 1970 as a date and time in UTC."""
     text = str(np.datetime64(int(ts_ns), "ns").astype("datetime64[s]" if seconds else "datetime64[m]"))
@@ -177,7 +181,7 @@ details{margin:8px 0}summary{cursor:pointer;font-size:.95rem}code{font-size:.85e
 @media print{body{background:#fff;font-size:9.5pt}main,header.top,footer{max-width:none;padding:0}section{border:0;border-top:1px solid #999;border-radius:0;padding:10px 0 0}
 .tiles{grid-template-columns:repeat(4,1fr);gap:6px}.tile{break-inside:avoid;padding:6px 8px}.value{font-size:13pt}.tabs{display:none}.panel[hidden]{display:block}.panel h3{display:block}
 .panel,.plotly-graph-div,tr,.bar,.warn{break-inside:avoid}h2,h3{break-after:avoid}thead{display:table-header-group}tfoot{display:table-row-group}
-.scroll,.long{overflow:visible;max-height:none}.long thead th{position:static}table{font-size:7.5pt}th,td{padding:2px 4px;white-space:normal}
+.scroll,.long{overflow:visible;max-height:none}.long thead th{position:static}table{font-size:7.5pt}th{white-space:normal}th,td{padding:2px 4px}.long th,.long td{padding:1px 3px;font-size:6.3pt}.long td:first-child{white-space:normal;overflow-wrap:anywhere}
 .long .minor{display:none}.two{grid-template-columns:1fr 1fr}pre{max-height:none;font-size:7pt}.modebar{display:none}#trades,#provenance{break-before:page}}
 """
 

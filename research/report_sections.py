@@ -34,6 +34,7 @@ from research.report_page import (
     toned,
     when,
 )
+from schemas.errors import UserError
 
 if TYPE_CHECKING:
     from research.report import ReportData
@@ -49,6 +50,8 @@ class Digest:
     """What the sections share."""
 
     def __init__(self, data: "ReportData") -> None:
+        if "pnl" not in data.summary:
+            raise UserError("the run has no summary, so there is nothing to report yet; it is running, or its process died: replay it again")
         self.data, self.summary = data, data.summary
         self.pnl, self.equity_final = float(data.summary["pnl"]), float(data.summary["equity_final"])
         self.capital = self.equity_final - self.pnl
@@ -108,7 +111,7 @@ def warnings(d: Digest) -> str:
         after = f" {count(refused)} proposals were refused because of the trading state." if refused else ""
         found.append(f"Trading halted at {when(d.ts_halt)} UTC: the drawdown limit of the policy was reached, or it was halted by command.{after}")
     if d.summary["trades"] < TRADES_FEW:
-        found.append(f"Only {d.summary['trades']} trades: under {TRADES_FEW} round trips, win rate, profit factor and Sharpe ratio say next to nothing.")
+        found.append(f"Only {plural(d.summary['trades'], 'trade')}: under {TRADES_FEW} round trips, win rate, profit factor and Sharpe ratio say next to nothing.")
     return "".join(f'<p class="warn" role="alert"><b>Warning.</b> {cell(text)}</p>' for text in found)
 
 
@@ -117,7 +120,7 @@ def tiles(d: Digest) -> str:
     s = d.summary
     made = [
         tile("P&L", gain(d.pnl), f"{percent(d.pnl / d.capital if d.capital else None, sign=True)} of {money(d.capital)}"),
-        tile("Final equity", money(d.equity_final), f"{count(len(d.books))} positions still open" if d.books else "all positions closed"),
+        tile("Final equity", money(d.equity_final), plural(len(d.books), "position") + " still open" if d.books else "all positions closed"),
         tile("Largest drawdown", percent(s["drawdown_max"]), "of the highest equity before it"),
         tile("Sharpe ratio", ratio(s["sharpe"]), "hourly, annualised" + (f"; only {duration(d.days * numbers.DAY_NS)} of data"
                                                                          if d.days < SHARPE_DAYS_MIN else "")),
@@ -156,7 +159,7 @@ def strategies(d: Digest) -> str:
         rows.append((name, gain(total), count(len(pnl)), percent(numbers.win_rate(pnl)), ratio(numbers.profit_factor(pnl)), money(float(fee[mine].sum())),
                      gain(unrealised) if unrealised else DASH, count(int(proposals.sum())), count(int((proposals & ~approved).sum()))))
     rest = d.pnl - told
-    if abs(rest) > max(5e-3, 1e-6 * abs(d.pnl)):
+    if money(told) != money(d.pnl):
         rows.append(("funding, and prices after the last bar", gain(rest), *[DASH] * 7))
     foot = ("all", gain(d.pnl), count(len(trips)), percent(numbers.win_rate(trips.pnl)), ratio(numbers.profit_factor(trips.pnl)), money(float(fee.sum())),
             gain(sum(b.unrealised for b in d.books)) if d.books else DASH, count(len(whose)), count(int((~approved).sum())))

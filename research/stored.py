@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sinks.clickhouse import connect
+from sinks.clickhouse import connect, create_tables, query_arrow
 
 from operators.assembly import Plan, plan
 from operators.desk.audit import BLOCK, Chain, canonical
@@ -18,7 +18,7 @@ from operators.strategies.documents import from_data
 from research.recording import config_of
 from schemas.codec import from_arrow
 from schemas.codec_features import SEPARATOR
-from schemas.ddl import RUN_ID
+from schemas.ddl import DATABASE, RUN_ID
 from schemas.errors import UserError, unknown
 from schemas.ids import name_ids
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES, TableSpec
@@ -27,19 +27,27 @@ from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER
 _STATES = ("done", "aborted", "failed", "running")
 
 
+def opened(url: str) -> Any:
+    """A client of the warehouse's database, whose tables are made where they are missing."""
+    first = connect(url)
+    create_tables(first)
+    first.close()
+    return connect(url, DATABASE)
+
+
 def list_runs(url: str) -> list[dict[str, Any]]:
     """Every run with its last state, newest first."""
-    client = connect(url)
-    rows = client.query(
-        "SELECT run_id, groupArray(state) AS states, min(ts_started_ns) AS started, argMax(summary, state != 'running') AS summary, "
-        "any(command) AS command FROM runs FINAL GROUP BY run_id ORDER BY started DESC").result_rows
+    client = opened(url)
+    rows = query_arrow(client, "SELECT run_id, groupArray(toString(state)) AS states, min(ts_started_ns) AS started, "
+                       "argMax(summary, length(summary)) AS summary, any(command) AS command FROM runs FINAL GROUP BY run_id "
+                       "ORDER BY started DESC").to_pylist()
     client.close()
     out = []
-    for run_id, states, started, summary, command in rows:
-        s = json.loads(summary or "{}")
-        state = next(x for x in _STATES if x in states)
-        out.append({"run_id": run_id, "state": state, "started": str(np.datetime64(int(started), "ns"))[:19] + "Z",
-                    "rows": s.get("rows", 0), "pnl": s.get("pnl"), "trades": s.get("trades"), "command": command})
+    for row in rows:
+        s = json.loads(row["summary"] or "{}")
+        state = next(x for x in _STATES if x in row["states"])
+        out.append({"run_id": row["run_id"], "state": state, "started": str(np.datetime64(int(row["started"]), "ns"))[:19] + "Z",
+                    "rows": s.get("rows", 0), "pnl": s.get("pnl"), "trades": s.get("trades"), "command": row["command"]})
     return out
 
 
@@ -47,20 +55,20 @@ class StoredRun:
     """One run in the warehouse; UserError with the nearest name where there is none."""
 
     def __init__(self, url: str, run_id: str) -> None:
-        self.client = connect(url)
+        self.client = opened(url)
         self.run_id = run_id
-        rows = self.client.query("SELECT state, config, strategies, summary, data, policy, command, ts_started_ns FROM runs FINAL "
-                                 "WHERE run_id = {r:String}", parameters={"r": run_id}).result_rows
+        rows = self.query(f"SELECT state, config, strategies, summary, data, policy, command, ts_started_ns FROM runs FINAL "
+                          f"WHERE {RUN_ID} = {{r:String}}").to_pylist()
         if not rows:
-            known = [r[0] for r in self.client.query("SELECT DISTINCT run_id FROM runs").result_rows]
+            known = [str(r) for r in self.query("SELECT DISTINCT run_id FROM runs")["run_id"].to_pylist()]
             raise unknown("run", run_id, known) if known else UserError(f'unknown run "{run_id}"; the warehouse holds no runs yet')
-        best = min(rows, key=lambda r: _STATES.index(r[0]))
-        self.state = str(best[0])
-        self._config, self._strategies = best[1], best[2]
-        self.summary: dict[str, Any] = json.loads(best[3] or "{}")
-        self.data: dict[str, Any] = json.loads(best[4] or "{}")
+        best = min(rows, key=lambda r: _STATES.index(str(r["state"])))
+        self.state = str(best["state"])
+        self._config, self._strategies = best["config"], best["strategies"]
+        self.summary: dict[str, Any] = json.loads(best["summary"] or "{}")
+        self.data: dict[str, Any] = json.loads(best["data"] or "{}")
         self.source = self.data
-        self.policy_yaml, self.command, self.ts_started_ns = str(best[5]), str(best[6]), int(best[7])
+        self.policy_yaml, self.command, self.ts_started_ns = str(best["policy"]), str(best["command"]), int(best["ts_started_ns"])
         self.symbols: tuple[str, ...] = tuple(self.data.get("symbols", ()))
 
     @cached_property
@@ -70,7 +78,7 @@ class StoredRun:
 
     def query(self, sql: str, **parameters: Any) -> pa.Table:
         """An Arrow table; `{r:String}` in the SQL is the run's id."""
-        return self.client.query_arrow(sql, parameters={"r": self.run_id, **parameters}, use_strings=True)
+        return query_arrow(self.client, sql, {"r": self.run_id, **parameters})
 
     def table(self, spec: TableSpec, where: str = "1", **parameters: Any) -> pa.Table:
         """The rows of one table, by its key."""
@@ -169,11 +177,12 @@ class StoredRun:
 
 def find_order(url: str, order_id: str) -> str:
     """The newest run that has an order."""
-    client = connect(url)
-    rows = client.query("SELECT run_id FROM runs WHERE run_id IN (SELECT run_id FROM decisions WHERE order_id = {o:String} "
-                        "UNION ALL SELECT run_id FROM orders WHERE order_id = {o:String}) ORDER BY ts_started_ns DESC LIMIT 1",
-                        parameters={"o": order_id}).result_rows
+    client = opened(url)
+    rows = query_arrow(client, "SELECT run_id FROM runs WHERE run_id IN (SELECT run_id FROM decisions WHERE order_id = {o:String} "
+                       "UNION ALL SELECT run_id FROM orders WHERE order_id = {o:String}) ORDER BY ts_started_ns DESC LIMIT 1",
+                       {"o": order_id}).to_pylist()
     client.close()
     if not rows:
-        raise UserError(f'no order "{order_id}" in the warehouse; `penstock warehouse query "SELECT order_id FROM decisions LIMIT 20"` shows some')
-    return str(rows[0][0])
+        raise UserError(f'no order "{order_id}" in the warehouse; '
+                        '`penstock warehouse query "SELECT order_id FROM decisions LIMIT 20"` shows some')
+    return str(rows[0]["run_id"])

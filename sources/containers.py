@@ -119,7 +119,7 @@ class Parquet:
 
     def _open(self, columns: Sequence[str] = ()) -> Any:
         coded = [n for n in columns if n.lower() in ("symbol", "side", "exchange", "bar_kind")]
-        return pq.ParquetFile(self.path, memory_map=True, pre_buffer=False, read_dictionary=coded or None)
+        return pq.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False, read_dictionary=coded or None)
 
 
 def _is_exact(kind: Any) -> bool:
@@ -135,14 +135,14 @@ class Arrow:
     stream: bool
 
     def names(self) -> list[str]:
-        with reading(self.path), pa.memory_map(self.path) as file:
+        with reading(self.path), pa.OSFile(self.path) as file:
             return list(self._reader(file).schema.names)
 
     def rows(self) -> int | None:
         return None
 
     def batches(self, columns: Sequence[str], rows: int) -> Iterator[Any]:
-        with reading(self.path), pa.memory_map(self.path) as file:
+        with reading(self.path), pa.OSFile(self.path) as file:
             reader = self._reader(file)
             found = reader if self.stream else (reader.get_batch(k) for k in range(reader.num_record_batches))
             for batch in found:

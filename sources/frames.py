@@ -130,6 +130,8 @@ def _kind(line: bytes) -> str | None:
 
 
 def _trade(f: _Body, code: int, clock_ns: int) -> tuple[Any, ...]:
+    if not (f.T or f.E):
+        raise ValueError("it carries no time")
     trade_id = f.t if f.t >= 0 else int(f.a)
     return (_ns(f.T or f.E), 0, code, float(f.p), float(f.q), SELL if f.m else BUY, trade_id, 0)
 

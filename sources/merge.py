@@ -59,6 +59,13 @@ def joined(parts: Sequence[Rows]) -> Rows:
     return parts[0] if len(parts) == 1 else np.concatenate([opaque(p) for p in parts]).view(parts[0].dtype)
 
 
+def warm() -> None:
+    """Compiles the merge, or loads it, ahead of a tape of several files."""
+    rows = SPECS["trades"].empty(1)
+    for _ in merged([Stream("trades", lambda _: iter([rows]))] * 2):
+        pass
+
+
 class _Merge:
     """The state of a merge: per stream the block that is being read, its times, and how far it was taken."""
 
