@@ -2,12 +2,13 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do "$$p" -c 'import sys; sys.exit(not (3,11)<=sys.version_info[:2]<=(3,12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+PYTHON312 ?= $(shell for p in python3.12 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.12*/bin/python; do "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3,12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: help setup demo test check lint bench clean
+.PHONY: help setup demo test check lint bench bench-peers clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: .venv/.ready ## make .venv with everything in it
 
@@ -31,8 +32,16 @@ lint: setup ## ruff, mypy --strict, import-linter
 
 check: lint test ## what CI runs
 
-bench: setup ## print the numbers: every benchmark, as ratios
-	@for b in $$(ls bench/*.py | xargs -n1 basename | sed 's/\.py//' | grep -v '^_'); do $(BIN)/python -m bench.$$b --json; done
+bench: setup ## print the numbers: every benchmark, as ratios to the peers that `make bench-peers` installed
+	@for b in $$($(BIN)/python -m bench --names); do $(BIN)/python -m bench $$b --json || exit 1; done
+
+bench-peers: ## set the peers up to be measured against, each in an environment of its own under .bench/
+	@test -n "$(PYTHON)" || { echo "Penstock needs Python 3.11 or 3.12; install one, or say which: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@mkdir -p .bench
+	@test -e .bench/hftbacktest/.ready || { echo "hftbacktest …"; $(PYTHON) -m venv .bench/hftbacktest && .bench/hftbacktest/bin/python -m pip install -q --disable-pip-version-check 'hftbacktest==2.4.*' && touch .bench/hftbacktest/.ready; }
+	@test -e .bench/vectorbt/.ready || { echo "vectorbt …"; $(PYTHON) -m venv .bench/vectorbt && .bench/vectorbt/bin/python -m pip install -q --disable-pip-version-check 'vectorbt==1.0.*' 'plotly<6' && touch .bench/vectorbt/.ready; }
+	@if test -z "$(PYTHON312)"; then echo "NautilusTrader 1.231 is left out: it needs Python 3.12 and there is none; install one, or say which: make bench-peers PYTHON312=/path/to/python3.12"; \
+	elif ! test -e .bench/nautilus/.ready; then echo "NautilusTrader …"; $(PYTHON312) -m venv .bench/nautilus && .bench/nautilus/bin/python -m pip install -q --disable-pip-version-check nautilus_trader==1.231 && touch .bench/nautilus/.ready; fi
 
 clean: ## remove what was set up and made
-	rm -rf .venv .kernels .penstock build *.egg-info
+	rm -rf .venv .bench .kernels .penstock build *.egg-info

@@ -22,7 +22,11 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON line and nothing else")
     parser.add_argument("--rows", type=int, help="rows of input, where the benchmark takes a number")
     parser.add_argument("--runs", type=int, default=3, help="runs after the warm-up; the median counts")
+    parser.add_argument("--names", action="store_true", help="print the names alone")
     given = parser.parse_args()
+    if given.names:
+        print("\n".join(known))
+        return 0
     if given.name is None:
         for name in known:
             print(f"  {name:10} {(importlib.import_module(f'bench.{name}').__doc__ or '').splitlines()[0]}")

@@ -7,18 +7,20 @@ from operators.desk.audit import Chain, canonical
 from schemas.frame import Frame
 from schemas.ids import name_ids
 from schemas.tables import BARS, SIGNALS, TableSpec
-from schemas.tables_desk import AUDIT, DECISIONS, FILLS, LEDGER, ORDERS
+from schemas.tables_desk import AUDIT, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS
 
 STAGES: dict[str, TableSpec] = {
     "bars": BARS, "signals": SIGNALS, "decisions": DECISIONS, "orders": ORDERS, "fills": FILLS, "ledger": LEDGER, "audit": AUDIT,
 }
+RECORDS: dict[str, TableSpec] = {"positions": POSITIONS, "equity": EQUITY}
+"""Hashed too, so that the audit of a stored run covers their last records."""
 
 
 class Digests:
     """Feed it the frames in order; `values` says the hash of every stage so far."""
 
     def __init__(self, strategies: tuple[str, ...]) -> None:
-        self.chains = {name: Chain() for name in STAGES}
+        self.chains = {name: Chain() for name in (*STAGES, *RECORDS)}
         self.features: dict[int, Chain] = {}
         self.feature_names: dict[int, tuple[str, ...]] = {}
         self.strategy_ids = name_ids(strategies)
@@ -28,7 +30,7 @@ class Digests:
     def add(self, frame: Frame) -> None:
         if frame.symbols is not self.symbols:
             self.symbols, self.symbol_ids = frame.symbols, name_ids(frame.symbols)
-        for name, spec in STAGES.items():
+        for name, spec in (*STAGES.items(), *RECORDS.items()):
             rows = frame.rows(spec)
             if len(rows):
                 self.chains[name].add(canonical(spec, rows, self.symbol_ids, self.strategy_ids, whole=True))
@@ -50,3 +52,7 @@ class Digests:
         out["features"] = total.hexdigest()[:32]
         order = ("bars", "features", "signals", "decisions", "orders", "fills", "ledger", "audit")
         return {name: out[name] for name in order}
+
+    def records(self) -> dict[str, str]:
+        """The hashes of `RECORDS`."""
+        return {name: self.chains[name].head().hex()[:32] for name in RECORDS}

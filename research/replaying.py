@@ -157,7 +157,7 @@ def summarise(made: Plan, tracker: Tracker, seen: Mapping[str, int], run_id: str
     return {
         "run_id": run_id, "rows": rows, "seconds": seconds, "seconds_total": seconds_total,
         "rows_per_second": rows / seconds if seconds > 0 else 0.0, "counts": counts,
-        **tracker.summary.values(equity_final), "hashes": tracker.digests.values(),
+        **tracker.summary.values(equity_final), "hashes": tracker.digests.values(), "record_hashes": tracker.digests.records(),
     }
 
 

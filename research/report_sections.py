@@ -24,6 +24,7 @@ from research.report_page import (
     money,
     para,
     percent,
+    plural,
     price,
     quantity,
     ratio,

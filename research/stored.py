@@ -24,6 +24,8 @@ from schemas.ids import name_ids
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, LIMITS, ORDERS, POSITIONS
 
+_COUNTERS = ("decision_no", "event_no", "fill_no", "entry_no", "position_no")
+"""What the desk counts its records with: the order in which it wrote them."""
 _STATES = ("done", "aborted", "failed", "running")
 
 
@@ -83,7 +85,9 @@ class StoredRun:
     def table(self, spec: TableSpec, where: str = "1", **parameters: Any) -> pa.Table:
         """The rows of one table, by its key."""
         columns = ", ".join(f"`{f.name}`" for f in spec.fields)
-        order = ", ".join(k for k in ("seq", *spec.key) if k != "seq" or any(f.name == "seq" for f in spec.fields))
+        names = [f.name for f in spec.fields]
+        counter = next((n for n in names if n in _COUNTERS), None)
+        order = counter or ", ".join(dict.fromkeys(k for k in ("seq", *spec.key) if k in names))
         return self.query(f"SELECT {columns} FROM {spec.name} FINAL WHERE {RUN_ID} = {{r:String}} AND {where} ORDER BY {order}", **parameters)
 
     bars = cached_property(lambda self: self.table(BARS))
@@ -148,12 +152,13 @@ class StoredRun:
         }
 
     def verify(self) -> dict[str, Any]:
-        """Hash the stored records again, stream by stream, and compare with the stored chain."""
+        """Hash the stored records again, stream by stream; compare with the stored chain and with the hashes of the run's end."""
         names = self.plan.strategy_names
         stored: dict[str, dict[int, bytes]] = {}
         for row in self.table(AUDIT).to_pylist():
             digest = b"".join(int(row[f"digest_{k}"], 16).to_bytes(8, "little") for k in range(4))
             stored.setdefault(row["stream"], {})[row["block_no"]] = digest
+        ends = {**self.summary.get("hashes", {}), **self.summary.get("record_hashes", {})}  # these cover the open block too
         streams: dict[str, Any] = {}
         broken: dict[str, Any] | None = None
         for spec in (TRADES, QUOTES, BARS, SIGNALS, CONTROL, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY):
@@ -164,6 +169,12 @@ class StoredRun:
             if bad is None and len(have) != len(made):
                 bad = min(len(have), len(made))
             streams[spec.name] = {"records": len(rows), "blocks": len(made), "ok": bad is None}
+            if bad is None and spec.name in ends:
+                whole = Chain()
+                if len(rows):
+                    whole.add(canonical(spec, rows, name_ids(self.symbols), name_ids(names), whole=True))
+                bad = len(made) if whole.head().hex()[:32] != ends[spec.name] else None
+            streams[spec.name]["ok"] = bad is None
             if bad is not None and broken is None:
                 broken = {"stream": spec.name, "block": bad, "first_record": bad * BLOCK + 1, "last_record": (bad + 1) * BLOCK}
         return {"run_id": self.run_id, "ok": broken is None, "broken": broken, "streams": streams}

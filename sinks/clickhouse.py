@@ -73,7 +73,7 @@ def connect(url: str, database: str | None = None) -> Client:
 
 def create_tables(client: Client, database: str = ddl.DATABASE, specs: Iterable[TableSpec] | None = None) -> None:
     """Make the database and its tables where they are missing."""
-    with translated(client.uri if hasattr(client, "uri") else "warehouse"):
+    with translated(str(getattr(client, "url", "warehouse"))):
         for statement in ddl.create_all(database, specs):
             client.command(statement, use_database=False)
 

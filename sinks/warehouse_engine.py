@@ -6,6 +6,7 @@ that was answered is a part on disk, whatever happens to the process next.
 """
 
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -245,8 +246,11 @@ def _native(connection: Any, sql: str, statement: Statement, parameters: dict[st
     answer = Answer(iter(()), "Native")
 
     def blocks() -> Iterator[bytes]:
+        # the first chunk before the header: what fails at once is refused, not cut off
+        chunks = _streamed(connection.send_query(bare, "Buffers", params=parameters), answer)
+        first = next(chunks, b"")
         yield header_block(columns, revision)
-        for chunk in _streamed(connection.send_query(bare, "Buffers", params=parameters), answer):
+        for chunk in itertools.chain((first,), chunks):
             yield from native_blocks(chunk, columns, revision)
 
     answer.chunks = blocks()

@@ -343,9 +343,10 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--embedded", action="store_true")
     parser.add_argument("--outside", action="store_true", help="let statements reach files and hosts")
-    given = parser.parse_args()
+    parser.add_argument("--request-bytes-max", type=int, default=REQUEST_BYTES_MAX)
+    given = vars(parser.parse_args())
     try:
-        serve(given.directory, given.host, given.port, embedded=given.embedded, outside=given.outside)
+        serve(**given)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

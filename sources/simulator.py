@@ -58,7 +58,7 @@ class SimulatedTape:
         """An estimate: trades at the symbols' rates, times what busy hours add in the mean; quotes as counted once."""
         rates = sum(t.trades_per_hour for t in self.traits)
         return (
-            round(rates * self.hours)
+            round(1.16 * rates * self.hours)
             + (round(60 * self.hours) if self._beats else 0)
             + (round(3300 * len(self.symbols) * self.hours) if self._quotes else 0)
         )

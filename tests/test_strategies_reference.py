@@ -3,11 +3,12 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from operators.strategies.intents import CONFLICTS
@@ -48,9 +49,9 @@ def tape(seed: int, seqs: int) -> list[Row]:
             for timeframe, chance in (("1m", 0.7), ("5m", 0.3)):
                 if rng.random() > chance:
                     continue
-                closes[symbol] = max(1.0, closes[symbol] + rng.integers(-2, 3) / 2)
-                values = {"close": closes[symbol], "high": closes[symbol] + rng.integers(0, 3) / 2,
-                          "low": closes[symbol] - rng.integers(0, 3) / 2}
+                closes[symbol] = max(1.0, closes[symbol] + int(rng.integers(-2, 3)) / 2)
+                values = {"close": closes[symbol], "high": closes[symbol] + int(rng.integers(0, 3)) / 2,
+                          "low": closes[symbol] - int(rng.integers(0, 3)) / 2}
                 for name in FEATURES:
                     values[name] = math.nan if rng.random() < 0.1 else float(rng.integers(-2, 4)) / 2
                 rows.append((seq, symbol, timeframe, values))
@@ -274,15 +275,33 @@ class Reference:
             others[j].side, others[j].wait, others[j].put_out_at = None, self.strategies[j].cooldown_bars, moment[0]
 
 
-several = st.lists(specs(), min_size=1, max_size=3).map(
-    lambda made: [type(s)(**{**vars(s), "name": f"s{i}"}) for i, s in enumerate(made)])
-cases = st.tuples(several, st.sampled_from(CONFLICTS), st.integers(0, 2**32), st.integers(0, 30))
+POOL: list[StrategySpec] = []
+"""Generated strategies; the laws pick from them, because to generate is slower than to run."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pool() -> None:
+    @settings(max_examples=200, database=None, phases=[Phase.generate])
+    @given(specs())
+    def draw(spec: StrategySpec) -> None:
+        POOL.append(spec)
+
+    draw()
+
+
+def picked(numbers: Sequence[int]) -> list[StrategySpec]:
+    return [replace(POOL[number % len(POOL)], name=f"s{k}") for k, number in enumerate(numbers)]
+
+
+cases = st.tuples(st.lists(st.integers(0, 10**4), min_size=1, max_size=3), st.sampled_from(CONFLICTS), st.integers(0, 2**32),
+                  st.integers(0, 30))
 
 
 @settings(max_examples=150)
 @given(cases)
 def test_the_operator_says_what_the_reference_says(case: Any) -> None:
-    strategies, conflict, seed, seqs = case
+    numbers, conflict, seed, seqs = case
+    strategies = picked(numbers)
     rows = tape(seed, seqs)
     assert told(run(Strategies(strategies, conflict=conflict), frames(rows, []))) == Reference(strategies, conflict).run(rows)
 
@@ -290,7 +309,8 @@ def test_the_operator_says_what_the_reference_says(case: Any) -> None:
 @settings(max_examples=60)
 @given(cases, st.lists(st.integers(0, 90), max_size=5), st.booleans())
 def test_batch_law(case: Any, cuts: list[int], singly: bool) -> None:
-    strategies, conflict, seed, seqs = case
+    numbers, conflict, seed, seqs = case
+    strategies = picked(numbers)
     rows = tape(seed, seqs)
     whole = run(Strategies(strategies, conflict=conflict), frames(rows, []))
     cut = run(Strategies(strategies, conflict=conflict), frames(rows, list(range(0, 90, 3)) if singly else cuts))
@@ -300,7 +320,8 @@ def test_batch_law(case: Any, cuts: list[int], singly: bool) -> None:
 @settings(max_examples=60)
 @given(cases, st.integers(0, 90))
 def test_resume_law(case: Any, cut: int) -> None:
-    strategies, conflict, seed, seqs = case
+    numbers, conflict, seed, seqs = case
+    strategies = picked(numbers)
     first, second = frames(tape(seed, seqs), [cut])
     straight = Strategies(strategies, conflict=conflict)
     straight.step(first)
@@ -318,7 +339,8 @@ def test_resume_law(case: Any, cut: int) -> None:
 @given(cases, st.integers(0, 90))
 def test_prefix_law(case: Any, cut: int) -> None:
     """The future is poisoned: what was said before does not change."""
-    strategies, conflict, seed, seqs = case
+    numbers, conflict, seed, seqs = case
+    strategies = picked(numbers)
     rows = tape(seed, seqs)
     poisoned = [(seq, symbol, timeframe, values if seq <= cut else {name: 1e9 for name in values})
                 for seq, symbol, timeframe, values in rows]
@@ -331,14 +353,9 @@ def test_prefix_law(case: Any, cut: int) -> None:
 def test_generated_cases_reach_every_cause_and_conflict() -> None:
     """The laws above would be hollow if generated strategies never traded."""
     seen: set[Any] = set()
-
-    @settings(max_examples=120, database=None)
-    @given(cases)
-    def collect(case: Any) -> None:
-        strategies, conflict, seed, _ = case
-        for row in Reference(strategies, conflict).run(tape(seed, 25)):
+    for i in range(0, 160, 2):
+        conflict = CONFLICTS[i // 2 % len(CONFLICTS)]
+        for row in Reference(picked((i, i + 1, i + 80)), conflict).run(tape(i, 25)):
             seen.update([row[4], row[5], (conflict, row[9])])
-
-    collect()
     assert {"enter_long", "enter_short", "exit", *CAUSES} <= seen
     assert {(conflict, 0.0) for conflict in CONFLICTS[1:]} <= seen

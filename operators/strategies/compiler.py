@@ -56,6 +56,14 @@ def _unequal(left: Column, right: Column, out: Column) -> None:
     np.bitwise_or(np.less(left, right), np.greater(left, right), out)
 
 
+def _minimum(left: Column, right: Column, out: Column) -> None:
+    np.minimum(left, right, out=out)
+
+
+def _maximum(left: Column, right: Column, out: Column) -> None:
+    np.maximum(left, right, out=out)
+
+
 def _absolute(arg: Column, _: Column, out: Column) -> None:
     np.absolute(arg, out)
 
@@ -63,7 +71,7 @@ def _absolute(arg: Column, _: Column, out: Column) -> None:
 _PURE: dict[str, Callable[[Column, Column, Column], Any]] = {
     "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": _unequal,
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": _ratio,
-    "min": np.minimum, "max": np.maximum, "abs": _absolute,
+    "min": _minimum, "max": _maximum, "abs": _absolute,
     "and": np.bitwise_and, "or": np.bitwise_or,
 }
 _OPPOSITE: dict[CompareOp, CompareOp] = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
