@@ -42,12 +42,24 @@ class Result:
         """Peer → how many times its speed."""
         return {k: round(self.rows_per_second / p["rows_per_second"], 2) for k, p in self.peers.items() if "rows_per_second" in p}
 
+    @property
+    def rows_per_cpu_second(self) -> float:
+        """By processor time: on a machine that does other work as well, the fairer figure."""
+        cpu = self.seconds.cpu_seconds if isinstance(self.seconds, Timed) else self.seconds
+        return self.rows / statistics.median(cpu)
+
+    @property
+    def ratios_cpu(self) -> dict[str, float]:
+        """The ratios by processor time, of peers that report it."""
+        return {k: round(self.rows_per_cpu_second / (p["rows"] / p["cpu_seconds"]), 2) for k, p in self.peers.items() if "cpu_seconds" in p}
+
     def values(self) -> dict[str, Any]:
         """The object that is printed."""
+        used = {"rows_per_cpu_second": round(self.rows_per_cpu_second)} if isinstance(self.seconds, Timed) else {}
         return {
             "bench": self.bench, "version": version("penstock"), "rows": self.rows, "seconds": round(statistics.median(self.seconds), 6),
             "rows_per_second": round(self.rows_per_second), "runs": [round(s, 6) for s in self.seconds], "peers": self.peers,
-            "ratios": self.ratios, **self.more, "includes": self.includes, "machine": machine(),
+            "ratios": self.ratios, **used, **({"ratios_cpu": self.ratios_cpu} if self.peers else {}), **self.more, "includes": self.includes, "machine": machine(),
         }
 
     def as_json(self) -> str:
@@ -57,6 +69,8 @@ class Result:
         """The same for reading."""
         values = self.values()
         lines = [f"{self.bench}: {self.rows_per_second:,.0f} rows/s ({self.rows:,} rows in {values['seconds']} s, median of {len(self.seconds)})"]
+        if isinstance(self.seconds, Timed):
+            lines.append(f"  {self.rows_per_cpu_second:,.0f} rows per second of processor time" + (f"; ratios by it {self.ratios_cpu}" if self.ratios_cpu else ""))
         for name, peer in self.peers.items():
             if "rows_per_second" in peer:
                 lines.append(f"  {self.ratios[name]:g} x {name} {peer.get('version', '')}: {peer['rows_per_second']:,.0f} rows/s, {peer['work']}")
@@ -77,15 +91,25 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
 
 
-def timed(prepare: Callable[[], Any], work: Callable[[Any], Any], runs: int) -> list[float]:
+class Timed(list[float]):
+    """Seconds by the clock of each run; `cpu_seconds` is what this process used of a processor meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cpu_seconds: list[float] = []
+
+
+def timed(prepare: Callable[[], Any], work: Callable[[Any], Any], runs: int) -> Timed:
     """Seconds of `work(prepare())` for each run after one to warm up; `prepare` is not timed."""
-    seconds = []
-    for _ in range(runs + 1):
+    seconds = Timed()
+    for run in range(runs + 1):
         ready = prepare()
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         work(ready)
-        seconds.append(time.perf_counter() - started)
-    return seconds[1:]
+        if run:
+            seconds.append(time.perf_counter() - started)
+            seconds.cpu_seconds.append(time.process_time() - used)
+    return seconds
 
 
 def peer(environment: str, script: str, *arguments: str, processes: int = 1) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from schemas.config import Config, interval_text, parse_interval
 from schemas.errors import UserError
 
 
-def features_command(args: list[str], interval: str, names: list[str] | None, target: str | None, as_json: bool) -> None:
+def features_command(args: list[str], interval: str | None, names: list[str] | None, target: str | None, as_json: bool) -> None:
     """Dispatch `list`, `show NAME` and `PATH...`."""
     from operators.market.features import catalogue, describe
     if args == ["list"]:
@@ -31,15 +31,15 @@ def features_command(args: list[str], interval: str, names: list[str] | None, ta
         return
     if target is None:
         raise UserError("say where to write: --out FILE.parquet")
-    compute(args, parse_interval(interval, "--interval"), tuple(names or ()), Path(target), as_json)
+    compute(args, parse_interval(interval, "--interval") if interval else None, tuple(names or ()), Path(target), as_json)
 
 
-def compute(paths: list[str], interval_ns: int, names: tuple[str, ...], target: Path, as_json: bool) -> None:
+def compute(paths: list[str], interval_ns: int | None, names: tuple[str, ...], target: Path, as_json: bool) -> None:
     """Features of every closed bar of the tape to one Parquet file, which appears when it is whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from operators.market.bars import Bars, BarsConfig
+    from operators.market.bars import Bars, BarsConfig, check_recorded
     from operators.market.features import DEFAULT_FEATURES, Features, expand
     from operators.market.quality import Quality
     from operators.protocol import Chain
@@ -49,6 +49,11 @@ def compute(paths: list[str], interval_ns: int, names: tuple[str, ...], target: 
     if target.parent and not target.parent.is_dir():
         raise UserError(f"{target}: the folder {target.parent} does not exist; make it first")
     tape = open_tape(paths)
+    if tape.recorded_ns and interval_ns is None:
+        interval_ns = max(tape.recorded_ns)
+    interval_ns = interval_ns or parse_interval("1m")
+    for recorded_ns in tape.recorded_ns:
+        check_recorded(BarsConfig((interval_ns,)), recorded_ns)
     chain = Chain([Quality(), Bars(BarsConfig((interval_ns,))), Features({interval_ns: texts})])
     partial = target.with_name(f".{target.name}.part")
     writer: Any = None
@@ -79,8 +84,8 @@ def compute(paths: list[str], interval_ns: int, names: tuple[str, ...], target: 
     if as_json:
         print_json(done)
     else:
-        out.print(f"{rows:,} bars, {len(texts)} columns of features → {target}" + (f"; {rejected:,} rows rejected" if rejected else ""),
-                  highlight=False)
+        dropped = f"; {rejected:,} rows rejected" if rejected else ""
+        out.print(f"{rows:,} bars, {len(texts)} columns of features → {target}{dropped}", highlight=False)
 
 
 def policy_command(config: str | None, as_json: bool) -> None:
@@ -92,7 +97,8 @@ def policy_command(config: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"version": loaded.policy.version, "digest": loaded.policy.digest, "limits": {r[0]: r[1] for r in rows}})
     else:
-        print_table(("key", "value", "unit", "what it limits"), rows, f"policy version {loaded.policy.version}, digest {loaded.policy.digest}")
+        title = f"policy version {loaded.policy.version}, digest {loaded.policy.digest}"
+        print_table(("key", "value", "unit", "what it limits"), rows, title)
 
 
 def strategies_list_command(as_json: bool) -> None:
@@ -100,9 +106,9 @@ def strategies_list_command(as_json: bool) -> None:
     from operators.strategies.builtin import BUILTINS, builtin
     specs = [builtin(name) for name in BUILTINS]
     if as_json:
-        print_json({"strategies": [{"name": s.name, "description": s.description, "timeframe": interval_text(s.interval_ns)} for s in specs]})
+        print_json({"strategies": [{"name": s.name, "description": s.description, "timeframe": s.timeframe} for s in specs]})
     else:
-        print_table(("strategy", "timeframe", "what it does"), [(s.name, interval_text(s.interval_ns), s.description) for s in specs])
+        print_table(("strategy", "timeframe", "what it does"), [(s.name, s.timeframe, s.description) for s in specs])
 
 
 def strategies_show_command(name: str, as_json: bool) -> None:

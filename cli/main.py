@@ -57,7 +57,7 @@ def demo(json: Json = False) -> None:
 @app.command()
 def features(
     args: Annotated[list[str], typer.Argument(metavar="PATH... | list | show NAME")],
-    interval: Annotated[str, typer.Option(help="Timeframe of the bars: 1s to 1d.")] = "1m",
+    interval: Annotated[Optional[str], typer.Option(help="Timeframe, 1s to 1d. Default: the recording's, 1m for trades.")] = None,  # noqa: UP045
     feature: Annotated[Optional[list[str]], typer.Option(help="A feature such as 'rsi(14)'; may be repeated. Default: all.")] = None,  # noqa: UP045
     out: Annotated[Optional[str], typer.Option(help="Parquet file to write.")] = None,  # noqa: UP045
     json: Json = False,

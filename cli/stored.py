@@ -26,7 +26,8 @@ def runs_show_command(run_id: str, url: str | None, as_json: bool) -> None:
     with warehouse_at(url) as where:
         run = StoredRun(where, run_id)
         if as_json:
-            print_json({**run.summary, "run_id": run_id, "state": run.state, "command": run.command, "data": run.data, "policy": run.policy_yaml})
+            print_json({**run.summary, "run_id": run_id, "state": run.state, "command": run.command, "data": run.data,
+                        "policy": run.policy_yaml})
             return
         out.print(f"{run.command} — {run.state}", highlight=False, markup=False)
         if run.summary:
@@ -80,21 +81,22 @@ def explain_command(order_id: str, run_id: str | None, url: str | None, as_json:
     print_table(("what", "value"), [
         ("decided at", _utc(d["ts_event_ns"])), ("quantity", str(d["quantity"])), ("price", str(d["price"])),
         ("stop", str(d["stop"])), ("target", str(d["target"])), ("equity", str(d["equity"])),
-        ("trading", d["trading_state"]), ("policy", f"version {story['policy']['version']}, {story['policy']['digest']}"), ("run", story["run_id"]),
+        ("trading", d["trading_state"]), ("policy", f"version {story['policy']['version']}, {story['policy']['digest']}"),
+        ("run", story["run_id"]),
     ])
-    print_table(("limit", "verdict", "observed", "bound"), [(v["limit"], v["verdict"], v["observed"], v["bound"]) for v in story["verdicts"]],
-                "gate (amounts in 1e-8, times in ns)")
+    verdicts = [(v["limit"], v["verdict"], v["observed"], v["bound"]) for v in story["verdicts"]]
+    print_table(("limit", "verdict", "observed", "bound"), verdicts, "gate (amounts in 1e-8, times in ns)")
     if story["strategy"]:
         out.print(story["strategy"], highlight=False, markup=False)
     print_table(("feature", "value"), [(k, float(v)) for k, v in story["features"].items()], "features on that bar")
     for name in ("bar", "first_tick", "last_tick"):
         row = story[name]
         if row:
-            shown = {k: v for k, v in row.items() if k in ("open", "high", "low", "close", "volume", "price", "size", "side", "seq", "trades")}
+            shown = {k: v for k, v in row.items() if k in _SHOWN}
             out.print(f"{name.replace('_', ' ')}: {_utc(row['ts_event_ns'])} {shown}", highlight=False, markup=False)
     print_table(("time", "state", "type", "side", "quantity", "filled"),
-                [(_utc(o["ts_event_ns"]), o["state"], o["order_type"], o["side"], str(o["quantity"]), str(o["filled"])) for o in story["orders"][:20]],
-                f"states of the order and its bracket ({len(story['orders'])} in all)")
+                [(_utc(o["ts_event_ns"]), o["state"], o["order_type"], o["side"], f"{o['quantity']:f}", f"{o['filled']:f}")
+                 for o in story["orders"][:20]], f"states of the order and its bracket ({len(story['orders'])} in all)")
 
 
 def audit_verify_command(run_id: str, url: str | None, as_json: bool) -> int:
@@ -111,6 +113,9 @@ def audit_verify_command(run_id: str, url: str | None, as_json: bool) -> int:
         out.print("the audit chain holds" if found["ok"] else
                   f"stream {b['stream']} differs in block {b['block']}: records {b['first_record']} to {b['last_record']}", highlight=False)
     return 0 if found["ok"] else 1
+
+
+_SHOWN = ("open", "high", "low", "close", "volume", "price", "size", "side", "seq", "trades")
 
 
 def _utc(ts_ns: int) -> str:

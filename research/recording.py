@@ -8,8 +8,6 @@ import json
 import time
 from typing import Any
 
-from sinks.clickhouse import ClickHouseSink, connect, create_tables, query_arrow
-
 from operators.assembly import Plan
 from operators.strategies.documents import to_data
 from schemas.config import Config, config_document
@@ -18,6 +16,7 @@ from schemas.errors import PenstockError, UserError
 from schemas.frame import Frame
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS, RUNS
+from sinks.clickhouse import ClickHouseSink, connect, create_tables, query_arrow
 
 RECORDED_TABLES = (TRADES, QUOTES, CONTROL, BARS, LATE, REJECTED, SIGNALS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, AUDIT)
 RUNNING, DONE, ABORTED, FAILED = "running", "done", "aborted", "failed"

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from operators.assembly import Plan, plan
+from operators.market.bars import BarsConfig, check_recorded
 from operators.strategies.builtin import BUILTINS, builtin
 from operators.strategies.documents import from_data, parse_strategies
 from operators.strategies.rules import StrategySpec
@@ -21,7 +22,7 @@ from research.digests import Digests
 from research.rehearsal import rehearse
 from research.summary import Summary
 from schemas.codec import to_arrow
-from schemas.config import Config, parse_config, parse_config_text
+from schemas.config import Config, interval_text, parse_config, parse_config_text
 from schemas.errors import UserError, unknown
 from schemas.frame import Frame
 from schemas.tables import BARS, LATE, REJECTED, SIGNALS, TableSpec
@@ -72,12 +73,30 @@ def load_strategies(given: Iterable[Any]) -> tuple[StrategySpec, ...]:
     return tuple(specs)
 
 
-def make_plan(config: str | Path | Mapping[str, Any] | Config | None, strategies: Sequence[Any] | None) -> Plan:
-    """The plan of a run; `strategies` replace those of the configuration."""
+def make_plan(config: str | Path | Mapping[str, Any] | Config | None, strategies: Sequence[Any] | None, source: Any = None) -> Plan:
+    """The plan of a run; `strategies` replace those of the configuration.
+
+    Where the source records bars longer than a minute, the default bars and the built-in strategies take their interval;
+    bars and strategies of one's own that the recording cannot give are a UserError.
+    """
     loaded = load_config(config)
     if strategies is not None:
         loaded = with_changes(loaded, strategies=tuple(strategies), allocation=())
-    return plan(loaded, load_strategies(loaded.strategies))
+    specs = load_strategies(loaded.strategies)
+    recorded: tuple[int, ...] = getattr(source, "recorded_ns", ())
+    if not recorded:
+        return plan(loaded, specs)
+    base = max(recorded)
+    if loaded.intervals_ns == Config.intervals_ns and base > Config.intervals_ns[0]:
+        loaded = with_changes(loaded, intervals_ns=(base,))
+    specs = tuple(
+        with_changes(spec, timeframe=interval_text(base)) if str(given) in BUILTINS and spec.interval_ns < base else spec
+        for given, spec in zip(loaded.strategies, specs, strict=False)
+    ) if len(specs) == len(loaded.strategies) else specs
+    made = plan(loaded, specs)
+    for recorded_ns in recorded:
+        check_recorded(BarsConfig(made.intervals_ns, loaded.tick_bars, loaded.volume_bars, loaded.dollar_bars), recorded_ns)
+    return made
 
 
 def enabled(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -175,7 +194,8 @@ class FinalEquity:
 class Run:
     """A finished run: its tables as Arrow, its summary, its report."""
 
-    def __init__(self, made: Plan, symbols: tuple[str, ...], frames: list[Frame], summary: dict[str, Any], source: Mapping[str, Any]) -> None:
+    def __init__(self, made: Plan, symbols: tuple[str, ...], frames: list[Frame], summary: dict[str, Any],
+                 source: Mapping[str, Any]) -> None:
         self.plan, self.symbols, self.frames, self.summary, self.source = made, symbols, frames, summary, dict(source)
 
     def table(self, spec: TableSpec) -> pa.Table:
@@ -239,10 +259,10 @@ def replay(paths: Sequence[str] | str | Source, config: str | Path | Mapping[str
     paths: a path, several, or a source. ts_from, ts_to: event time in ns. Raises UserError for what the caller can mend.
     """
     started = time.perf_counter()
-    made = make_plan(config, strategies)
     if isinstance(paths, str):
         paths = [paths]
     source: Any = open_tape([str(p) for p in paths], ts_from=ts_from, ts_to=ts_to) if isinstance(paths, Sequence) else paths
+    made = make_plan(config, strategies, source)
     warm_up(made)
     run = replay_plan(made, source, engine=engine, workers=workers, batch_rows=batch_rows, run_id=run_id, progress=progress)
     run.summary["seconds_total"] = time.perf_counter() - started

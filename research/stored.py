@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sinks.clickhouse import connect, create_tables, query_arrow
 
 from operators.assembly import Plan, plan
 from operators.desk.audit import BLOCK, Chain, canonical
@@ -23,6 +22,7 @@ from schemas.errors import UserError, unknown
 from schemas.ids import name_ids
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, LIMITS, ORDERS, POSITIONS
+from sinks.clickhouse import connect, create_tables, query_arrow
 
 _COUNTERS = ("decision_no", "event_no", "fill_no", "entry_no", "position_no")
 """What the desk counts its records with: the order in which it wrote them."""
@@ -88,7 +88,8 @@ class StoredRun:
         names = [f.name for f in spec.fields]
         counter = next((n for n in names if n in _COUNTERS), None)
         order = counter or ", ".join(dict.fromkeys(k for k in ("seq", *spec.key) if k in names))
-        return self.query(f"SELECT {columns} FROM {spec.name} FINAL WHERE {RUN_ID} = {{r:String}} AND {where} ORDER BY {order}", **parameters)
+        return self.query(f"SELECT {columns} FROM {spec.name} FINAL WHERE {RUN_ID} = {{r:String}} AND {where} ORDER BY {order}",
+                          **parameters)
 
     bars = cached_property(lambda self: self.table(BARS))
     signals = cached_property(lambda self: self.table(SIGNALS))
@@ -119,10 +120,12 @@ class StoredRun:
         if decision is None:
             child = self.one(ORDERS, "order_id = {o:String}", o=order_id)
             if child is None:
-                raise UserError(f'no order "{order_id}" in run {self.run_id}; `penstock warehouse query "SELECT order_id FROM decisions"` lists them')
+                raise UserError(f'no order "{order_id}" in run {self.run_id}; '
+                                '`penstock warehouse query "SELECT order_id FROM decisions"` lists them')
             parent = child["parent_id"]
             decision = self.one(DECISIONS, "order_id = {o:String}", o=parent) or {}
-        key = {"s": decision["symbol"], "t": decision["strategy"], "q": decision["seq"], "i": decision["interval_ns"], "b": decision["ts_open_ns"]}
+        key = {"s": decision["symbol"], "t": decision["strategy"], "q": decision["seq"], "i": decision["interval_ns"],
+               "b": decision["ts_open_ns"]}
         signal = self.one(SIGNALS, "symbol = {s:String} AND strategy = {t:String} AND seq = {q:Int64}", **key)
         bar = self.one(BARS, "symbol = {s:String} AND interval_ns = {i:Int64} AND ts_open_ns = {b:Int64} AND bar_kind = 'time'", **key)
         features: dict[str, float] = {}
@@ -136,13 +139,15 @@ class StoredRun:
                 tick = self.one(TRADES, "seq = {q:Int64}", q=seq) or self.one(QUOTES, "seq = {q:Int64}", q=seq)
                 ticks += [tick] if tick else []
         verdicts = [
-            {"limit": LIMITS[k], "verdict": ("not applicable", "passed", "refused")[v], "observed": decision["observed"][k], "bound": decision["bounds"][k]}
+            {"limit": LIMITS[k], "verdict": ("not applicable", "passed", "refused")[v], "observed": decision["observed"][k],
+             "bound": decision["bounds"][k]}
             for k, v in enumerate(decision["verdicts"])
         ]
         rule = next((spec for spec in self.plan.specs if spec.name == decision["strategy"]), None)
         from operators.strategies.text import to_text
         return {
-            "run_id": self.run_id, "order_id": order_id, "parent_id": parent, "approved": bool(decision["approved"]), "reason": decision["reason"],
+            "run_id": self.run_id, "order_id": order_id, "parent_id": parent, "approved": bool(decision["approved"]),
+            "reason": decision["reason"],
             "decision": {k: v for k, v in decision.items() if k not in ("verdicts", "observed", "bounds")},
             "verdicts": verdicts, "signal": signal, "strategy": to_text(rule) if rule else None, "features": features, "bar": bar,
             "first_tick": ticks[0] if ticks else None, "last_tick": ticks[-1] if ticks else None,

@@ -14,21 +14,31 @@ from operators.desk.desk import DeskOperator
 from research.rehearsal import rehearse
 from schemas.frame import Frame
 from schemas.policy import Policy
-from schemas.tables import BEATS, QUOTES, TRADES
+from schemas.tables import ALL_SYMBOLS, BEATS, QUOTES, RECORDED, TRADES
 
 ROOT = Path(__file__).resolve().parent.parent
 _DESK_DONE = "desk.compiled"
 
 
 def _frame() -> Frame:
-    tables = {}
-    for spec, price in ((TRADES, "price"), (QUOTES, "bid"), (BEATS, "")):
-        rows = spec.empty(1)
-        rows["ts_event_ns"] = 1
-        if price:
-            rows[price] = 1.0
-        tables[spec.name] = rows
-    return Frame("warm", 0, 1, ("WARM",), tables)
+    """Prints, quotes, recorded bars and a beat, far enough apart to close a bar of every length."""
+    day = 86_400 * 10**9
+    trades = TRADES.empty(2)
+    trades["price"], trades["size"], trades["trade_id"] = 1.0, 1.0, -1
+    quotes = QUOTES.empty(1)
+    quotes["bid"], quotes["ask"], quotes["symbol"] = 1.0, 1.1, 1
+    bars = RECORDED.empty(2)
+    for name in ("open", "high", "low", "close", "volume", "vwap"):
+        bars[name] = 1.0
+    bars["symbol"], bars["interval_ns"] = 2, day
+    bars["ts_open_ns"] = (0, day)
+    bars["ts_close_ns"] = bars["ts_event_ns"] = (day, 2 * day)
+    beats = BEATS.empty(1)
+    beats["ts_event_ns"], beats["symbol"] = 9 * day, ALL_SYMBOLS
+    trades["ts_event_ns"], trades["seq"] = (0, 3 * day), (0, 4)
+    quotes["seq"], bars["seq"], beats["seq"] = 1, (2, 3), 5
+    return Frame("warm", 0, 9 * day, ("WARM0", "WARM1", "WARM2"),
+                 {"trades": trades, "quotes": quotes, "recorded": bars, "beats": beats})
 
 
 def warm_desk() -> None:

@@ -86,7 +86,8 @@ def parse_config(document: object, where: str) -> Config:
             given = {interval_text(made.get("intervals_ns", Config.intervals_ns)[0]): given}
         if not isinstance(given, Mapping):
             raise UserError(f"{where} features: not a list of features, nor a mapping of intervals to lists")
-        made["features"] = {parse_interval(k, f"{where} features"): tuple(map(str, _list(v, f"{where} features.{k}"))) for k, v in given.items()}
+        made["features"] = {parse_interval(k, f"{where} features"): tuple(map(str, _list(v, f"{where} features.{k}")))
+                            for k, v in given.items()}
     if "strategies" in document:
         made["strategies"] = tuple(_list(document["strategies"], f"{where} strategies"))
     if "allocation" in document:

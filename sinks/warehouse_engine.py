@@ -26,6 +26,8 @@ from sinks.warehouse_sql import Statement, literal, scan
 SESSIONS_MAX = 64
 SESSION_IDLE_S = 60.0
 STATEMENT_BYTES_MAX = 16 * 1024 * 1024
+SELECTS = ("SELECT", "WITH")
+"""Statements whose answer the engine can stream."""
 READ_CLASSES = ("READ_ONLY", "CONTROL")
 
 
@@ -210,7 +212,7 @@ def _select(connection: Any, query: Query, statement: Statement) -> Answer:
     parameters = dict(query.parameters)
     if kind == "READ_ONLY" and form.lower() == "native" and query.revision:
         return _native(connection, sql, statement, parameters, query.revision)
-    if kind == "READ_ONLY" and form.lower() in STREAMED:
+    if kind == "READ_ONLY" and form.lower() in STREAMED and statement.verb in SELECTS:
         answer = Answer(iter(()), form)
         answer.chunks = _streamed(connection.send_query(sql, form, params=parameters), answer)
         return answer
@@ -237,7 +239,7 @@ def _native(connection: Any, sql: str, statement: Statement, parameters: dict[st
     start, stop = statement.format_span
     bare = (raw[:start] + raw[stop:]).decode() if statement.format else sql
     bare = bare.strip().rstrip(";")
-    if statement.verb in ("SELECT", "WITH"):
+    if statement.verb in SELECTS:
         described = connection.query(f"DESCRIBE TABLE (\n{bare}\n)", "JSONCompactEachRow", params=parameters)
         columns = [tuple(json.loads(line)[:2]) for line in described.bytes().splitlines()]
     else:
@@ -247,7 +249,10 @@ def _native(connection: Any, sql: str, statement: Statement, parameters: dict[st
 
     def blocks() -> Iterator[bytes]:
         # the first chunk before the header: what fails at once is refused, not cut off
-        chunks = _streamed(connection.send_query(bare, "Buffers", params=parameters), answer)
+        if statement.verb in SELECTS:
+            chunks = _streamed(connection.send_query(bare, "Buffers", params=parameters), answer)
+        else:
+            chunks = iter((connection.query(bare, "Buffers", params=parameters).bytes(),))
         first = next(chunks, b"")
         yield header_block(columns, revision)
         for chunk in itertools.chain((first,), chunks):

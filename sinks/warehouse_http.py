@@ -47,6 +47,9 @@ STREAMED = frozenset({
 """Formats whose chunks can be sent one after the other: they have no head and no foot."""
 
 
+ZSTD_PIECE_BYTES = 4096
+
+
 class QueryError(Exception):
     """A refusal or failure as ClickHouse words it: `Code: 60. DB::Exception: … (UNKNOWN_TABLE)`."""
 
@@ -95,9 +98,7 @@ def unpacked(body: bytes, encoding: str, bytes_max: int) -> bytes:
                 data = unlz4.decompress(body, bytes_max + 1)
                 whole = unlz4.eof
             case "zstd":
-                with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as reader:
-                    data = reader.read(bytes_max + 1)
-                whole = True
+                data, whole = _unzstd(body, bytes_max)
             case other:
                 raise QueryError(48, "NOT_IMPLEMENTED", f"Content-Encoding {other} is not supported; use gzip, lz4 or zstd")
     except (zlib.error, RuntimeError, EOFError, zstandard.ZstdError) as error:
@@ -112,6 +113,21 @@ def unpacked(body: bytes, encoding: str, bytes_max: int) -> bytes:
 def _inflate(inflater: Any, body: bytes, bytes_max: int) -> tuple[bytes, bool]:
     data = inflater.decompress(body, bytes_max + 1)
     return data, inflater.eof or len(data) > bytes_max
+
+
+def _unzstd(body: bytes, bytes_max: int) -> tuple[bytes, bool]:
+    """In small pieces, since its decompressor has no bound of its own."""
+    unpacker = zstandard.ZstdDecompressor().decompressobj()
+    parts: list[bytes] = []
+    size = at = 0
+    while at < len(body) and size <= bytes_max:
+        piece = body[at : at + ZSTD_PIECE_BYTES]
+        parts.append(unpacker.decompress(piece))
+        size += len(parts[-1])
+        at += len(piece) - len(unpacker.unused_data)
+        if unpacker.eof and at < len(body):  # another frame follows
+            unpacker = zstandard.ZstdDecompressor().decompressobj()
+    return b"".join(parts), unpacker.eof or size > bytes_max
 
 
 def too_large(bytes_max: int) -> QueryError:

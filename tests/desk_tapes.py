@@ -94,7 +94,7 @@ class ScriptedDesk:
         return self._step(CONTROL, after, command=COMMANDS.index(command), symbol=-1)
 
     def signal(self, action: str, symbol: int = 0, strategy: int = 0, stop: float = np.nan, target: float = np.nan, trail: float = np.nan,
-               strength: float = 1.0, slot: int = 0, after: int = 0) -> Rows:
+               strength: float = 1.0, slot: int = 0, after: int = 0) -> Any:
         """A signal on the row before; the decision that it led to."""
         frame = self._step(SIGNALS, after, same_place=after == 0, action=ACTIONS.index(action), symbol=symbol, strategy=strategy, stop=stop,
                            target=target, trail=trail, strength=strength, slot=slot, interval_ns=MINUTE, ts_open_ns=self.ts - MINUTE,
@@ -116,9 +116,9 @@ class ScriptedDesk:
         """Signed base units in the book."""
         return float(self.operator.desk.books[strategy, symbol]["quantity"]) / ONE
 
-    def buy(self, symbol: int = 0, **levels: float) -> Rows:
+    def buy(self, symbol: int = 0, *, stop: float = np.nan, target: float = np.nan, trail: float = np.nan, strength: float = 1.0) -> Any:
         """A long entry that is filled at once by a large print at the last price."""
-        decision = self.signal("enter_long", symbol, **levels)
+        decision = self.signal("enter_long", symbol, stop=stop, target=target, trail=trail, strength=strength)
         self.trade(self.operator.desk.symbols[symbol]["last"] / ONE, symbol=symbol)
         return decision
 

@@ -14,13 +14,16 @@ from schemas.tables import Rows
 from schemas.tables_desk import (
     CANCELLED,
     CAUSE_FLATTEN,
+    DECISIONS,
     EXPIRED,
     FILLED,
+    FILLS,
     HALTED,
     LIMITS,
     MARKET,
     NEW,
     ORDER_STATES,
+    ORDERS,
     REJECTED_ORDER,
     TAKE_PROFIT,
 )
@@ -28,6 +31,7 @@ from tests.desk_tapes import ONE, STRATEGIES, SYMBOLS, Tape, cut, random_operato
 
 SEED = st.integers(0, 10_000)
 LAW = settings(max_examples=40)
+ROW_BY_ROW = settings(max_examples=12)
 N = 400
 FINAL = {FILLED, CANCELLED, REJECTED_ORDER, EXPIRED}
 
@@ -152,7 +156,7 @@ def test_taking_fills_are_worse_than_their_reference_and_resting_ones_at_it(seed
         assert gap == 0 if fill["maker"] else gap > 0
 
 
-@LAW
+@ROW_BY_ROW
 @given(seed=SEED)
 def test_a_flat_book_has_no_exits_left(seed: int) -> None:
     operator = random_operator(seed)
@@ -163,14 +167,15 @@ def test_a_flat_book_has_no_exits_left(seed: int) -> None:
             assert operator.desk.books[order["strategy"], order["symbol"]]["quantity"] != 0
 
 
-@LAW
+@ROW_BY_ROW
 @given(seed=SEED)
 def test_entries_fill_only_while_trading_is_active(seed: int) -> None:
     operator = random_operator(seed)
     entries: set[int] = set()
     for frame in cut(random_tape(seed, N), SYMBOLS, range(0, 820, 2)):
         state = int(operator.desk.account["trading_state"][0])
-        decisions, orders, fills, *_ = run(operator, [frame])
+        made = operator.step(frame)
+        decisions, orders, fills = made.rows(DECISIONS), made.rows(ORDERS), made.rows(FILLS)
         entries |= set(orders["order_id"][(orders["parent_id"] == 0) & (orders["cause"] == 0)].tolist())
         if state != 1 and not len(frame.tables.get("control", ())):
             assert not entries & set(fills["order_id"].tolist())

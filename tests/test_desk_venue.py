@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.tables_desk import CANCELLED, EXPIRED, FILLED, ORDER_TYPES, ORDERS, PARTIALLY_FILLED, STOP, TAKE_PROFIT, TRAILING_STOP
+from schemas.tables_desk import CANCELLED, FILLED, NEW, ORDER_TYPES, ORDERS, PARTIALLY_FILLED, STOP, TAKE_PROFIT, TRAILING_STOP
 from tests.desk_tapes import MINUTE, ONE, SECOND, ScriptedDesk, plain
 
 
@@ -110,16 +110,30 @@ def test_a_stop_that_is_hit_while_the_entry_still_fills_ends_the_entry_too() -> 
     desk.signal("enter_long", stop=99.0)
     desk.trade(100.0, size=20.0)
     assert desk.held() == 10.0
-    desk.trade(98.0, size=20.0)
-    bought = desk.held()
+    desk.trade(98.0, size=20.0)  # the entry takes ten more, and the stop is touched
+    assert desk.held() == 20.0
+    desk.trade(98.0, size=60.0)  # the entry takes thirty, and the stop as many as it may
     desk.trade(98.0, size=1e6)
-    rows = desk.made(ORDERS)
-    entry = rows[rows["parent_id"] == 0][-1]
-    assert desk.held() == 0 and bought == 20.0 or entry["state"] in (CANCELLED, FILLED)
     for _ in range(3):
         desk.trade(100.0)
-    assert desk.held() == 0
-    assert (rows["state"] != EXPIRED).all() and len(set(rows["order_id"].tolist())) == 2
+    rows = desk.made(ORDERS)
+    new = rows[rows["state"] == NEW]
+    assert desk.held() == 0 and len(new) == len(set(new["order_id"].tolist()))
+    assert rows["state"][-1] in (FILLED, CANCELLED)
+
+
+def test_the_rest_of_an_entry_is_cancelled_where_its_position_is_closed() -> None:
+    desk = trader(participation="50 %")
+    desk.signal("enter_long", target=105.0)
+    desk.trade(100.0, size=20.0)
+    desk.trade(106.0, size=0.0)  # the entry finds nothing to take, the target neither
+    assert desk.held() == 10.0
+    state = desk.operator.desk
+    entry = int(state.books[0, 0]["entry_pending"])
+    state.orders[entry]["ts_active_ns"] = desk.ts + 60 * SECOND  # the venue is slow with the rest
+    desk.trade(106.0)
+    assert desk.held() == 0.0 and state.account[0]["pending"] == 0 and state.account[0]["pending_notional"] == 0
+    assert last_states(desk) == {"market": CANCELLED, "take_profit": FILLED}
 
 
 def test_a_stop_exits_what_is_held_and_a_target_the_rest() -> None:

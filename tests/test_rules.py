@@ -1,10 +1,15 @@
 """The rule language: what may be written, how it is read, and what is said about each mistake."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from operators.strategies.builtin import BUILTINS, builtin
 from operators.strategies.documents import parse_strategies, parse_strategy, to_yaml
+from operators.strategies.intents import CONFLICTS
 from operators.strategies.rules import (
+    BAR_COLUMNS,
     AllOf,
     AnyOf,
     Arith,
@@ -218,3 +223,15 @@ def test_the_registry_is_asked_for_names() -> None:
         parse_strategy(HEAD + "entry: rsj(14) < 30\nhold_bars: 1", "my.yaml")
     with pytest.raises(UserError, match="my.yaml: entry.left: feature"):
         parse_strategy(HEAD + "entry: rsi(0) < 30\nhold_bars: 1", "my.yaml")
+
+
+def test_the_how_to_is_true() -> None:
+    """Every YAML block of docs/strategies.md is a strategy, and its Python runs."""
+    page = (Path(__file__).parents[1] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
+    strategies = [parse_strategy(text, "docs/strategies.md") for kind, text in blocks if kind == "yaml"]
+    assert [spec.name for spec in strategies] == ["dip_in_uptrend", "tree", "always_in"]
+    for text in (text for kind, text in blocks if kind == "python"):
+        exec(compile(text, "docs/strategies.md", "exec"), {})
+    assert all(f"`{name}`" in page for name in CONFLICTS)
+    assert all(name in page for name in BAR_COLUMNS)

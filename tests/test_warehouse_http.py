@@ -128,7 +128,7 @@ def test_inserts_with_data_in_the_body(table: str, encoding: str) -> None:
     b"INSERT INTO t FORMAT CSV\n1,x\n2,y\n",
     b'INSERT INTO t FORMAT JSONEachRow {"a": 1, "s": "x"} {"a": 2, "s": "y"}',
     b"INSERT INTO t (s, a) SETTINGS max_block_size=1 FORMAT TSV\nx\t1\ny\t2",
-    b"INSERT INTO t SELECT number + 1, if(number, 'y', 'x') FROM numbers(2)",
+    b"INSERT INTO t SELECT number + 1, if(number = 1, 'y', 'x') FROM numbers(2)",
 ])  # fmt: skip
 def test_inserts_with_data_in_the_statement(table: str, sql: bytes) -> None:
     assert http(sql).status == 200
@@ -150,7 +150,7 @@ def test_a_broken_insert_stores_nothing(table: str) -> None:
     for body in (data[: len(data) // 2], b"nonsense"):
         assert http(body, query="INSERT INTO t FORMAT ArrowStream").status >= 400
     assert http(lz4.frame.compress(data)[:-9], query="INSERT INTO t FORMAT ArrowStream",
-                headers={"Content-Encoding": "lz4"}).status == 500  # fmt: skip
+                headers={"Content-Encoding": "lz4"}).status == 400  # fmt: skip
     assert _rows() == []
 
 
@@ -173,7 +173,7 @@ def test_sessions_keep_what_they_made_and_others_do_not_see_it() -> None:
 
 
 def test_a_session_runs_one_statement_at_a_time() -> None:
-    long = threading.Thread(target=http, args=("SELECT sleep(1.5)",), kwargs={"session_id": "busy"})
+    long = threading.Thread(target=http, args=("SELECT sleep(0.5)",), kwargs={"session_id": "busy"})
     long.start()
     codes = set()
     while long.is_alive():

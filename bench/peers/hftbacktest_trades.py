@@ -180,13 +180,13 @@ def once(data, minutes, mode):
     bars = np.zeros((minutes + 10, 5))
     st = np.zeros(8, "int64")
     st[2] = 1
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     made = (run_feed if mode == "feed" else run_elapse)(hbt, bars, st, np.zeros(2))
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - used
     state = hbt.state_values(0)
     found = {"bars": int(made), "crosses": int(st[5]), "orders": int(st[4]), "fills": int(state.num_trades)}
     hbt.close()
-    return seconds, found
+    return seconds, cpu, found
 
 
 def main():
@@ -205,7 +205,7 @@ def main():
     print(json.dumps({
         "version": hftbacktest.__version__, "rows": len(trades), "seconds": round(seconds, 4), "rows_per_second": round(len(trades) / seconds),
         "work": f"trades and top of book, bars and EMAs in numba, latency, queue model, fees ({given.mode}, ROI vector depth)",
-        "events": len(events), "runs": [round(r[0], 4) for r in runs], **runs[-1][1]}))
+        "cpu_seconds": round(statistics.median(r[1] for r in runs), 4), "events": len(events), "runs": [round(r[0], 4) for r in runs], **runs[-1][2]}))
 
 
 main()

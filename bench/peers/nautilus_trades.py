@@ -37,9 +37,9 @@ def cython(trades):
     engine.add_strategy(EMACross(EMACrossConfig(
         instrument_id=inst.id, bar_type=BarType.from_str(f"{inst.id}-1-MINUTE-LAST-INTERNAL"), fast_ema_period=10, slow_ema_period=30,
         trade_size=Decimal("0.01"), subscribe_trade_ticks=False)))
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     engine.run()
-    return time.perf_counter() - started, len(engine.cache.orders())
+    return time.perf_counter() - started, time.process_time() - used, len(engine.cache.orders())
 
 
 def rust(trades):
@@ -82,9 +82,9 @@ def rust(trades):
     engine.add_instrument(inst)
     engine.add_data(ticks)
     engine.add_strategy(Cross())
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     engine.run()
-    return time.perf_counter() - started, len(engine.cache.orders())
+    return time.perf_counter() - started, time.process_time() - used, len(engine.cache.orders())
 
 
 def main():
@@ -94,10 +94,10 @@ def main():
     parser.add_argument("--rows", type=int, default=500_000)
     given = parser.parse_args()
     trades = np.load(given.path)[: given.rows]
-    seconds, orders = (cython if given.engine == "cython" else rust)(trades)
+    seconds, cpu, orders = (cython if given.engine == "cython" else rust)(trades)
     what = "documented engine, bundled EMACross" if given.engine == "cython" else "Rust engine, strategy in Python on bars"
     print(json.dumps({
-        "version": nautilus_trader.__version__, "rows": len(trades), "seconds": round(seconds, 4), "rows_per_second": round(len(trades) / seconds),
+        "version": nautilus_trader.__version__, "rows": len(trades), "seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4), "rows_per_second": round(len(trades) / seconds),
         "work": f"trades, internal 1-minute bars, EMAs, market orders, simulated venue, portfolio ({what})", "orders": orders}))
 
 

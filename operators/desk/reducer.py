@@ -140,6 +140,7 @@ def on_funding(desk: Desk, out: Out, f: Record) -> None:
             a.equity -= paid
             a.funding += paid
             book(out, desk, f.ts_event_ns, f.seq, f.symbol, strategy, int64(FUNDING), int64(CASH), paid, int64(0))
+    revalue(desk, f.symbol)  # what was received may be a new peak
 
 
 @inner

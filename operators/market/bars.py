@@ -113,6 +113,16 @@ class Bars:
         self._slots = grown(self._slots, len(frame.symbols), kernel.NEW_SLOT)
         cursor = self._cursor
         cursor[:] = 0
+        if len(recorded):
+            read = 0
+            if len(self._lengths) == 1 and self._n_time == 1 and not (len(trades) or len(quotes) or len(beats)):
+                words = recorded.view(np.int64).reshape(len(recorded), -1)
+                read = kernel.unchanged(recorded, words, _BID_AT, self._head, self._slots, self.config.intervals_ns[0])
+            if read == len(recorded):  # a recording of the very bars that are wanted is passed on itself, uncopied
+                return frame.with_tables(bars=recorded)
+            self._out = _roomier(self._out, 0, len(recorded) + 256)
+            _opaque(self._out)[:read] = _opaque(recorded[:read])
+            cursor[kernel.AT_RECORDED] = cursor[kernel.N_BARS] = read
         while True:
             status = kernel.run(
                 trades, recorded, quotes, beats, cursor, self._head, self._slots, self._kinds, self._lengths,
@@ -126,11 +136,11 @@ class Bars:
                 self._late = grown(self._late, 2 * len(self._late), np.zeros((), LATE.dtype)[()])
             else:
                 room = int(cursor[kernel.N_BARS] + cursor[kernel.ROOM])
-                self._out = grown(self._out, max(room, 2 * len(self._out)), np.zeros((), BARS.dtype)[()])
+                self._out = _roomier(self._out, int(cursor[kernel.N_BARS]), max(room, 2 * len(self._out)))
         n_bars, n_late = int(cursor[kernel.N_BARS]), int(cursor[kernel.N_LATE])
         tables = {}
         if n_bars:
-            tables[BARS.name] = self._out[:n_bars].copy()
+            tables[BARS.name] = _opaque(self._out[:n_bars]).copy().view(BARS.dtype)
         if n_late:
             tables[LATE.name] = self._late[:n_late].copy()
         return frame.with_tables(**tables) if tables else frame
@@ -159,3 +169,21 @@ class Bars:
         if rows.flags.c_contiguous and rows.flags.writeable:
             return rows
         return rows.copy()
+
+
+_BID_AT = [f.name for f in BARS.fields].index("bid")
+"""The first of four: bid, ask, bid_size, ask_size."""
+
+
+def _opaque(rows: Rows) -> Rows:
+    """The same rows as records without fields: NumPy copies those sixteen times faster."""
+    return rows.view(f"V{rows.itemsize}")
+
+
+def _roomier(rows: Rows, used: int, n: int) -> Rows:
+    """`rows` where it has `n`, else new ones, of which the first `used` are copied."""
+    if len(rows) >= n:
+        return rows
+    out = BARS.empty(n)
+    _opaque(out)[:used] = _opaque(rows[:used])
+    return out

@@ -15,6 +15,8 @@ from schemas.tables import BUY, NO_SIDE, Rows
 
 NEVER = np.iinfo(np.int64).min
 FOREVER = np.iinfo(np.int64).max
+NAN_BITS = 0x7FF8000000000000
+"""What NumPy's NaN is as an integer."""
 DONE, OUT_FULL, LATE_FULL, BAD_SYMBOL = 0, 1, 2, 3
 AT_TRADE, AT_RECORDED, AT_QUOTE, AT_BEAT, N_BARS, N_LATE, ROOM = range(7)
 """Places in the cursor: the next row of each table, the rows written, the room for bars that the next row may need."""
@@ -364,6 +366,43 @@ def _recorded(r: Any, cursor: Any, head: Any, slots: Any, lengths: Any, n_time: 
         h.recorded_until_ns = r.ts_close_ns
         h.grace_ns = length
         h.late_before_ns = max(h.late_before_ns, r.ts_close_ns)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def unchanged(rows: Rows, words: Any, bid_at: int, head: Any, slots: Any, length: int) -> int:
+    """Read recorded bars of the one interval that is made, as `_recorded` would, while what it would write is the row.
+
+    words: the same rows as int64 [rows, fields], where `bid_at` is the first of the four quote fields. Returns how many
+    rows were read; the first that needs more is left to `run`, with the state as if the rows before had gone there.
+    """
+    for i in range(len(rows)):
+        r = rows[i]
+        symbol, ts_open, ts_close = r.symbol, r.ts_open_ns, r.ts_close_ns
+        if symbol < 0 or symbol >= len(head) or r.interval_ns != length or r.first_seq != r.seq or r.last_seq != r.seq:
+            return i
+        h = head[symbol]
+        b = slots[symbol, 0]
+        if b.open_now == 1 or (h.recorded_ns != length and h.recorded_ns != 0) or not (np.isnan(h.bid) and np.isnan(h.ask)):
+            return i
+        if ts_close <= h.recorded_until_ns or ts_open <= h.trade_last_ns:
+            return i
+        ts_closed = max(h.recorded_until_ns, b.ts_closed_ns)
+        if ts_closed != NEVER and r.gap != max(0, (ts_open - ts_closed) // length):
+            return i
+        for k in range(bid_at, bid_at + 4):
+            if words[i, k] != NAN_BITS:
+                return i
+        b.ts_closed_ns = ts_close
+        h.traded = 1
+        h.seen = 1
+        h.next_ns = NEVER
+        h.trade_next_ns = NEVER
+        h.frontier_ns = max(h.frontier_ns, r.ts_event_ns)
+        h.recorded_ns = length
+        h.recorded_until_ns = ts_close
+        h.grace_ns = length
+        h.late_before_ns = max(h.late_before_ns, ts_close)
+    return len(rows)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -10,7 +10,7 @@ decides; the entry that loses stays visible as a signal of strength 0, which the
     net          an entry loses where the allocations of the open positions against it, net, are at least its own
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from operators.state import grown
 from operators.strategies import intents
 from operators.strategies.compiler import Program
-from operators.strategies.rules import STRATEGIES_MAX, StrategySpec
+from operators.strategies.rules import STRATEGIES_MAX, Compare, Cross, Lag, Number, Ref, Sides, StrategySpec
 from schemas.errors import UserError, unknown
 from schemas.frame import FeatureRows, Frame
 from schemas.tables import BARS, SIGNALS, Rows
@@ -201,3 +201,15 @@ def _sorted(signals: Rows) -> Rows:
     order = np.lexsort((signals["slot"], signals["strategy"], signals["symbol"], signals["seq"]))
     return signals if bool((order[1:] > order[:-1]).all()) else signals[order]
 
+
+def kernels() -> list[tuple[str, Callable[[], None]]]:
+    """What there is to compile: labels, and calls that compile (or load from the cache) by running on one bar."""
+    return [("strategies", _warm)]
+
+
+def _warm() -> None:
+    close, other = Ref("close"), Ref("close", "2s")
+    entry = Compare(">", Lag(close, 1), other)
+    spec = StrategySpec("warm", "1s", Sides(entry, Cross("crosses_above", close, Number(1.0))), hold_bars=1)
+    bars = BARS.empty(1)
+    Strategies([spec]).step(Frame("warm", 0, 0, ("WARM",), features=(FeatureRows(10**9, (), bars, np.empty((1, 0))),)))
