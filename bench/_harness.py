@@ -40,7 +40,11 @@ class Result:
     @property
     def ratios(self) -> dict[str, float]:
         """Peer → how many times its speed."""
-        return {k: round(self.rows_per_second / p["rows_per_second"], 2) for k, p in self.peers.items() if "rows_per_second" in p}
+        return {
+            k: round(self.rows_per_second / p["rows_per_second"], 2)
+            for k, p in self.peers.items()
+            if "rows_per_second" in p
+        }
 
     @property
     def rows_per_cpu_second(self) -> float:
@@ -51,15 +55,29 @@ class Result:
     @property
     def ratios_cpu(self) -> dict[str, float]:
         """The ratios by processor time, of peers that report it."""
-        return {k: round(self.rows_per_cpu_second / (p["rows"] / p["cpu_seconds"]), 2) for k, p in self.peers.items() if "cpu_seconds" in p}
+        return {
+            k: round(self.rows_per_cpu_second / (p["rows"] / p["cpu_seconds"]), 2)
+            for k, p in self.peers.items()
+            if "cpu_seconds" in p
+        }
 
     def values(self) -> dict[str, Any]:
         """The object that is printed."""
         used = {"rows_per_cpu_second": round(self.rows_per_cpu_second)} if isinstance(self.seconds, Timed) else {}
         return {
-            "bench": self.bench, "version": version("penstock"), "rows": self.rows, "seconds": round(statistics.median(self.seconds), 6),
-            "rows_per_second": round(self.rows_per_second), "runs": [round(s, 6) for s in self.seconds], "peers": self.peers,
-            "ratios": self.ratios, **used, **({"ratios_cpu": self.ratios_cpu} if self.peers else {}), **self.more, "includes": self.includes, "machine": machine(),
+            "bench": self.bench,
+            "version": version("penstock"),
+            "rows": self.rows,
+            "seconds": round(statistics.median(self.seconds), 6),
+            "rows_per_second": round(self.rows_per_second),
+            "runs": [round(s, 6) for s in self.seconds],
+            "peers": self.peers,
+            "ratios": self.ratios,
+            **used,
+            **({"ratios_cpu": self.ratios_cpu} if self.peers else {}),
+            **self.more,
+            "includes": self.includes,
+            "machine": machine(),
         }
 
     def as_json(self) -> str:
@@ -68,12 +86,19 @@ class Result:
     def as_text(self) -> str:
         """The same for reading."""
         values = self.values()
-        lines = [f"{self.bench}: {self.rows_per_second:,.0f} rows/s ({self.rows:,} rows in {values['seconds']} s, median of {len(self.seconds)})"]
+        lines = [
+            f"{self.bench}: {self.rows_per_second:,.0f} rows/s ({self.rows:,} rows in {values['seconds']} s, median of {len(self.seconds)})"
+        ]
         if isinstance(self.seconds, Timed):
-            lines.append(f"  {self.rows_per_cpu_second:,.0f} rows per second of processor time" + (f"; ratios by it {self.ratios_cpu}" if self.ratios_cpu else ""))
+            lines.append(
+                f"  {self.rows_per_cpu_second:,.0f} rows per second of processor time"
+                + (f"; ratios by it {self.ratios_cpu}" if self.ratios_cpu else "")
+            )
         for name, peer in self.peers.items():
             if "rows_per_second" in peer:
-                lines.append(f"  {self.ratios[name]:g} x {name} {peer.get('version', '')}: {peer['rows_per_second']:,.0f} rows/s, {peer['work']}")
+                lines.append(
+                    f"  {self.ratios[name]:g} x {name} {peer.get('version', '')}: {peer['rows_per_second']:,.0f} rows/s, {peer['work']}"
+                )
             else:
                 lines.append(f"  {name}: {peer['absent']}")
         lines += [f"  {key}: {value}" for key, value in self.more.items()]
@@ -84,7 +109,11 @@ def machine() -> str:
     """Processor, cores and Python, in one line."""
     model = platform.processor() or platform.machine()
     try:
-        found = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        found = [
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ]
         model = found[0] if found else model
     except OSError:
         pass
@@ -119,10 +148,17 @@ def peer(environment: str, script: str, *arguments: str, processes: int = 1) -> 
         return {"absent": "not measured: there is no .bench/" + environment + "; make it with `make bench-peers`"}
     lines: list[dict[str, Any]] = []
     for _ in range(processes):
-        done = subprocess.run([str(python), "-W", "ignore", str(PEERS / script), *arguments], capture_output=True, text=True, check=False,
-                              env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "NUMBA_CACHE_DIR")})
+        done = subprocess.run(
+            [str(python), "-W", "ignore", str(PEERS / script), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "NUMBA_CACHE_DIR")},
+        )
         if done.returncode:
-            return {"absent": f"not measured: {script} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"}
+            return {
+                "absent": f"not measured: {script} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+            }
         lines.append(json.loads(done.stdout.strip().splitlines()[-1]))
     middle = dict(sorted(lines, key=lambda line: float(line["rows_per_second"]))[len(lines) // 2])
     if processes > 1:
@@ -132,6 +168,8 @@ def peer(environment: str, script: str, *arguments: str, processes: int = 1) -> 
 
 def child(module: str, *arguments: str) -> Mapping[str, Any]:
     """Run a module of ours in a process of its own; its last line is a JSON object."""
-    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return values

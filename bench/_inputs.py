@@ -23,10 +23,17 @@ START_NS = 1_700_000_040 * 10**9
 """A whole minute."""
 SHARED = np.dtype([("ts_event_ns", "i8"), ("bid", "f8"), ("price", "f8"), ("size", "f8"), ("buy", "i8")])
 """What is written for the peers."""
-OPEN_POLICY = Policy({
-    "daily_trades_max": "1000000", "daily_loss_max": "100 %", "weekly_loss_max": "100 %", "drawdown_reduce": "99 %", "drawdown_halt": "100 %",
-    "cooldown_after_loss": "0 s", "notional_per_trade": "1 %",
-})
+OPEN_POLICY = Policy(
+    {
+        "daily_trades_max": "1000000",
+        "daily_loss_max": "100 %",
+        "weekly_loss_max": "100 %",
+        "drawdown_reduce": "99 %",
+        "drawdown_halt": "100 %",
+        "cooldown_after_loss": "0 s",
+        "notional_per_trade": "1 %",
+    }
+)
 """Every limit is asked for every proposal, and none ends the trading: peers without a gate trade to the end of the tape."""
 
 
@@ -91,9 +98,13 @@ def frames_of(table: str, rows: Rows, symbols: Sequence[str], batch_rows: int = 
     return list(enabled(cut()))
 
 
-def cross_plan(features: Sequence[str] = (), strategies: Sequence[str] = ("ema_cross",), policy: Policy = OPEN_POLICY) -> Plan:
+def cross_plan(
+    features: Sequence[str] = (), strategies: Sequence[str] = ("ema_cross",), policy: Policy = OPEN_POLICY
+) -> Plan:
     """EMA 10/30 cross on one-minute bars, under limits that are all asked and never end the trading."""
-    config = Config(features={MINUTE_NS: tuple(features)} if features else {}, policy=policy, strategies=tuple(strategies))
+    config = Config(
+        features={MINUTE_NS: tuple(features)} if features else {}, policy=policy, strategies=tuple(strategies)
+    )
     return plan(config, load_strategies(config.strategies))
 
 
@@ -105,6 +116,15 @@ def saved(shared: npt.NDArray[Any], folder: str) -> str:
 
 
 __all__ = [
-    "BARS", "BEATS", "MINUTE_NS", "OPEN_POLICY", "START_NS", "cross_plan", "frames_of", "recorded_bars", "saved", "shared_trades",
+    "BARS",
+    "BEATS",
+    "MINUTE_NS",
+    "OPEN_POLICY",
+    "START_NS",
+    "cross_plan",
+    "frames_of",
+    "recorded_bars",
+    "saved",
+    "shared_trades",
     "trade_rows",
 ]

@@ -36,6 +36,7 @@ def main(rows: int, kept: str) -> None:
     writers: dict[str, pq.ParquetWriter] = {}
     start_mb, started = peak_mb(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
+
         def collect(frame: Frame) -> None:
             seen["rows"] += sum(len(frame.tables[name]) for name in ("trades", "beats") if name in frame.tables)
             if kept == "dropped":
@@ -51,7 +52,16 @@ def main(rows: int, kept: str) -> None:
         rehearse(made, enabled(tape.frames(65_536)), collect)
         for writer in writers.values():
             writer.close()
-    print(json.dumps({"rows": seen["rows"], "seconds": round(time.perf_counter() - started, 3), "peak_mb": peak_mb(), "start_mb": start_mb}))
+    print(
+        json.dumps(
+            {
+                "rows": seen["rows"],
+                "seconds": round(time.perf_counter() - started, 3),
+                "peak_mb": peak_mb(),
+                "start_mb": start_mb,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -35,8 +35,11 @@ def measure(runs: int, rows: int) -> Result:
         np.save(path, bars["close"])
         peers = {"vectorbt": peer("vectorbt", "vectorbt_bars.py", str(path), "--runs", str(runs))}
     return Result(
-        "bars", rows, seconds,
+        "bars",
+        rows,
+        seconds,
         "quality checks, EMAs, rule evaluation, sizing, all limits, order life cycle, conservative fills from bars, double-entry ledger, an "
-        "equity sample each minute, BLAKE3 audit chain over every bar and record; not the building of input, nor compilation", peers,
+        "equity sample each minute, BLAKE3 audit chain over every bar and record; not the building of input, nor compilation",
+        peers,
         {"counts": counts},
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from bench._harness import Result, timed
 from bench._inputs import cross_plan, frames_of, recorded_bars
-from operators.market.features import default_features
+from operators.market.features.operator import default_features
 from research.rehearsal import rehearse
 from schemas.frame import Frame
 
@@ -28,8 +28,13 @@ def measure(runs: int, rows: int) -> Result:
 
     seconds = timed(counts.clear, work, runs)
     return Result(
-        "features", rows, seconds, f"{SYMBOLS} symbols, {len(names)} features a bar, quality checks, EMA cross in every symbol, gate, fills, "
-        "ledger, equity samples, audit chain; not the building of input, nor compilation", {}, {"features": len(names), "counts": counts},
+        "features",
+        rows,
+        seconds,
+        f"{SYMBOLS} symbols, {len(names)} features a bar, quality checks, EMA cross in every symbol, gate, fills, "
+        "ledger, equity samples, audit chain; not the building of input, nor compilation",
+        {},
+        {"features": len(names), "counts": counts},
     )
 
 

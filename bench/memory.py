@@ -15,7 +15,16 @@ def measure(runs: int, rows: int) -> Result:
         seconds.append(float(long["seconds"]))
         total = int(long["rows"])
         more[kept] = {
-            "rows": [short["rows"], long["rows"]], "peak_mb": [short["peak_mb"], long["peak_mb"]],
-            "growth": round(long["peak_mb"] / short["peak_mb"], 3), "start_mb": short["start_mb"],
+            "rows": [short["rows"], long["rows"]],
+            "peak_mb": [short["peak_mb"], long["peak_mb"]],
+            "growth": round(long["peak_mb"] / short["peak_mb"], 3),
+            "start_mb": short["start_mb"],
         }
-    return Result("memory", total, seconds, "simulation of the market, replay with the default strategies, Parquet where it says so; peak RSS", {}, more)
+    return Result(
+        "memory",
+        total,
+        seconds,
+        "simulation of the market, replay with the default strategies, Parquet where it says so; peak RSS",
+        {},
+        more,
+    )

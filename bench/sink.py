@@ -22,6 +22,7 @@ def measure(runs: int, rows: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         url, stop = start(folder)
         try:
+
             def prepare() -> Any:
                 made.append(sink_class(url, f"bench-{len(made)}"))
                 return made[-1]
@@ -37,4 +38,9 @@ def measure(runs: int, rows: int) -> Result:
             seconds = timed(prepare, work, runs)
         finally:
             stop()
-    return Result("sink", rows, seconds, f"rows to columns, transport in batches of {BATCH_ROWS} rows, insertion, acknowledgement")
+    return Result(
+        "sink",
+        rows,
+        list(seconds),
+        f"rows to columns, transport in batches of {BATCH_ROWS} rows, insertion, acknowledgement",
+    )

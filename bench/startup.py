@@ -18,8 +18,15 @@ def measure(runs: int, rows: int) -> Result:
     helped = seconds_of([str(command), "--help"], max(runs, 5))
     empty = seconds_of([sys.executable, "-c", "pass"], max(runs, 5))
     return Result(
-        "startup", 1, helped, "start of the interpreter, imports, printing of the help", {},
-        {"python_seconds": round(statistics.median(empty), 4), "times_python": round(statistics.median(helped) / statistics.median(empty), 1)},
+        "startup",
+        1,
+        helped,
+        "start of the interpreter, imports, printing of the help",
+        {},
+        {
+            "python_seconds": round(statistics.median(empty), 4),
+            "times_python": round(statistics.median(helped) / statistics.median(empty), 1),
+        },
     )
 
 

@@ -33,11 +33,21 @@ def measure(runs: int, rows: int) -> Result:
             all_seconds.append(float(taken.sum()) / 1e9)
             plain.append(taken[~closed] / 1e3)
             closing.append(taken[closed] / 1e3)
-    more: dict[str, Any] = {"latency_us": {"no_bar": percentiles(np.concatenate(plain)), "closing_bar": percentiles(np.concatenate(closing))}}
+    more: dict[str, Any] = {
+        "latency_us": {
+            "no_bar": percentiles(np.concatenate(plain)),
+            "closing_bar": percentiles(np.concatenate(closing)),
+        }
+    }
     more["latency_us"]["all"] = percentiles(np.concatenate([*plain, *closing]))
     return Result(
-        "tick", rows, all_seconds, f"{', '.join(STRATEGIES)} on 1-minute bars with their features, quality checks, gate, fills, ledger, audit "
-        "chain, one frame a trade; not the decoding of a message", {}, more,
+        "tick",
+        rows,
+        all_seconds,
+        f"{', '.join(STRATEGIES)} on 1-minute bars with their features, quality checks, gate, fills, ledger, audit "
+        "chain, one frame a trade; not the decoding of a message",
+        {},
+        more,
     )
 
 

@@ -9,7 +9,7 @@ from research.rehearsal import rehearse
 from schemas.frame import Frame
 
 ROWS = 5_000_000
-RUST_ROWS, DOCUMENTED_ROWS = 1_000_000, 500_000
+RUST_ROWS, DOCUMENTED_ROWS = 500_000, 250_000
 """NautilusTrader takes the first so many of the same trades: it would need minutes for all of them."""
 
 
@@ -34,16 +34,31 @@ def measure(runs: int, rows: int) -> Result:
         peers = {"hftbacktest": fastest(path, runs)}
         for engine, some in (("rust", RUST_ROWS), ("cython", DOCUMENTED_ROWS)):
             name = "nautilus_rust" if engine == "rust" else "nautilus_documented"
-            peers[name] = peer("nautilus", "nautilus_trades.py", path, "--engine", engine, "--rows", str(min(some, rows)), processes=runs)
+            peers[name] = peer(
+                "nautilus",
+                "nautilus_trades.py",
+                path,
+                "--engine",
+                engine,
+                "--rows",
+                str(min(some, rows)),
+                processes=runs,
+            )
     return Result(
-        "trades", rows, seconds,
+        "trades",
+        rows,
+        seconds,
         "quality checks, bars, EMAs, rule evaluation, sizing, all limits, order life cycle, fills from ticks after latency, double-entry "
-        "ledger, equity samples, BLAKE3 audit chain over every trade and record; not the building of input, nor compilation", peers,
+        "ledger, equity samples, BLAKE3 audit chain over every trade and record; not the building of input, nor compilation",
+        peers,
         {"counts": counts},
     )
 
 
 def fastest(path: str, runs: int) -> dict[str, Any]:
     """hftbacktest in its fastest set-up on this machine, of the two ways to wake a strategy."""
-    found = [peer("hftbacktest", "hftbacktest_trades.py", path, "--mode", mode, "--runs", str(runs)) for mode in ("elapse", "feed")]
+    found = [
+        peer("hftbacktest", "hftbacktest_trades.py", path, "--mode", mode, "--runs", str(runs))
+        for mode in ("elapse", "feed")
+    ]
     return max(found, key=lambda line: float(line.get("rows_per_second", 0)))

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -51,6 +52,7 @@ def start_embedded(directory: Path | str, port: int = 0) -> Embedded:
     except OSError as error:
         raise UserError(f'warehouse directory "{directory}": {error.strerror}; name another directory') from None
     child: subprocess.Popen[bytes] | None = None
+    url: str | None = None
     try:
         fcntl.flock(clients, fcntl.LOCK_SH)
         with (directory / START_LOCK).open("a+") as start:
@@ -59,12 +61,15 @@ def start_embedded(directory: Path | str, port: int = 0) -> Embedded:
             if url is None:
                 child = _spawn(directory, port)
                 url = _wait(directory, child)
-    except BaseException:
-        clients.close()
-        if child is not None:
-            child.kill()
-            child.wait()
-        raise
+    finally:
+        if url is None:
+            clients.close()
+            if child is not None:
+                child.kill()
+                child.wait()
+    if child is not None:
+        # the child may outlive this process's use of it: somebody must take its exit
+        threading.Thread(target=child.wait, name="warehouse-reaper", daemon=True).start()
     return Embedded(url, _stopper(directory, clients, child))
 
 

@@ -74,9 +74,23 @@ class Engine:
             )
         except Exception as error:
             raise UserError(
-                f'warehouse directory "{directory}" cannot be opened: {_first_line(error)}; it may be damaged: restore it '
+                f'warehouse directory "{directory}" cannot be opened: {_reason(error)}; it may be damaged: restore it '
                 "from a backup, or name another directory"
             ) from None
+        self._refuse_damage(directory)
+
+    def _refuse_damage(self, directory: Path) -> None:
+        """The engine sets damaged parts aside and goes on without their rows; that is not for it to decide."""
+        found = json.loads(self._keeper.query(
+            "SELECT any(database || '.' || table), any(path), count() FROM system.detached_parts WHERE reason LIKE 'broken%'",
+            "JSONCompactEachRow",
+        ).bytes())  # fmt: skip
+        if int(found[2]):
+            self._keeper.close()
+            raise UserError(
+                f'warehouse directory "{directory}": {found[2]} damaged parts, one of {found[0]}, were set aside as '
+                f'"{found[1]}"; restore a backup, or delete those folders to go on without their rows'
+            )
 
     def run(self, query: Query) -> Answer:
         """Execute; QueryError in ClickHouse's words. The answer holds the connection until its chunks are read."""
@@ -284,7 +298,8 @@ def _quoted(name: str) -> str:
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__
-
-
+def _reason(error: Exception) -> str:
+    """What the engine says, in one line, without its stack trace and wrapping."""
+    said = str(error).split("Stack trace")[0].split("\n")[0]
+    said = said.rpartition("EmbeddedServer: ")[2].removesuffix("(BAD_ARGUMENTS)").strip(" .,")
+    return said[:300] or "the engine could not read its tables"

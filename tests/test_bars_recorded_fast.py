@@ -48,10 +48,15 @@ def made_of(rows: Rows, cuts: list[int]) -> tuple[bytes, list[bytes]]:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    gaps=st.lists(st.integers(0, 2), min_size=1, max_size=30), broken=st.integers(0, 60), quoted=st.booleans(),
-    cuts=st.lists(st.integers(0, 30), max_size=3), right=st.booleans(),
+    gaps=st.lists(st.integers(0, 2), min_size=1, max_size=30),
+    broken=st.integers(0, 60),
+    quoted=st.booleans(),
+    cuts=st.lists(st.integers(0, 30), max_size=3),
+    right=st.booleans(),
 )
-def test_the_short_way_gives_what_the_long_way_gives(gaps: list[int], broken: int, quoted: bool, cuts: list[int], right: bool) -> None:
+def test_the_short_way_gives_what_the_long_way_gives(
+    gaps: list[int], broken: int, quoted: bool, cuts: list[int], right: bool
+) -> None:
     rows = recording(gaps, broken, quoted)
     if not right:
         rows["gap"] = 0

@@ -172,10 +172,20 @@ def run_elapse(hbt, bars, st, f):
 
 
 def once(data, minutes, mode):
-    asset = (BacktestAsset().data(data).linear_asset(1.0).constant_order_latency(5_000_000, 5_000_000)
-             .power_prob_queue_model(3.0).no_partial_fill_exchange().trading_value_fee_model(0.0002, 0.0007)
-             .tick_size(1.0).lot_size(0.001).last_trades_capacity(10_000)
-             .roi_lb(data["px"].min() - 100).roi_ub(data["px"].max() + 100))
+    asset = (
+        BacktestAsset()
+        .data(data)
+        .linear_asset(1.0)
+        .constant_order_latency(5_000_000, 5_000_000)
+        .power_prob_queue_model(3.0)
+        .no_partial_fill_exchange()
+        .trading_value_fee_model(0.0002, 0.0007)
+        .tick_size(1.0)
+        .lot_size(0.001)
+        .last_trades_capacity(10_000)
+        .roi_lb(data["px"].min() - 100)
+        .roi_ub(data["px"].max() + 100)
+    )
     hbt = ROIVectorMarketDepthBacktest([asset])
     bars = np.zeros((minutes + 10, 5))
     st = np.zeros(8, "int64")
@@ -202,10 +212,21 @@ def main():
     once(events[: min(len(events), 80_000)].copy(), minutes, given.mode)
     runs = [once(events, minutes, given.mode) for _ in range(given.runs)]
     seconds = statistics.median(r[0] for r in runs)
-    print(json.dumps({
-        "version": hftbacktest.__version__, "rows": len(trades), "seconds": round(seconds, 4), "rows_per_second": round(len(trades) / seconds),
-        "work": f"trades and top of book, bars and EMAs in numba, latency, queue model, fees ({given.mode}, ROI vector depth)",
-        "cpu_seconds": round(statistics.median(r[1] for r in runs), 4), "events": len(events), "runs": [round(r[0], 4) for r in runs], **runs[-1][2]}))
+    print(
+        json.dumps(
+            {
+                "version": hftbacktest.__version__,
+                "rows": len(trades),
+                "seconds": round(seconds, 4),
+                "rows_per_second": round(len(trades) / seconds),
+                "work": f"trades and top of book, bars and EMAs in numba, latency, queue model, fees ({given.mode}, ROI vector depth)",
+                "cpu_seconds": round(statistics.median(r[1] for r in runs), 4),
+                "events": len(events),
+                "runs": [round(r[0], 4) for r in runs],
+                **runs[-1][2],
+            }
+        )
+    )
 
 
 main()

@@ -28,15 +28,40 @@ def cython(trades):
 
     inst = TestInstrumentProvider.btcusdt_binance()
     pp, sp = inst.price_precision, inst.size_precision
-    ticks = [TradeTick(inst.id, Price(t["price"], pp), Quantity(t["size"], sp), AggressorSide.BUYER if t["buy"] else AggressorSide.SELLER,
-                       TradeId(str(i)), int(t["ts_event_ns"]), int(t["ts_event_ns"])) for i, t in enumerate(trades)]
+    ticks = [
+        TradeTick(
+            inst.id,
+            Price(t["price"], pp),
+            Quantity(t["size"], sp),
+            AggressorSide.BUYER if t["buy"] else AggressorSide.SELLER,
+            TradeId(str(i)),
+            int(t["ts_event_ns"]),
+            int(t["ts_event_ns"]),
+        )
+        for i, t in enumerate(trades)
+    ]
     engine = BacktestEngine(BacktestEngineConfig(trader_id=TraderId("T-1"), logging=LoggingConfig(bypass_logging=True)))
-    engine.add_venue(Venue("BINANCE"), OmsType.NETTING, AccountType.CASH, starting_balances=[Money(10_000_000, USDT)], base_currency=None)
+    engine.add_venue(
+        Venue("BINANCE"),
+        OmsType.NETTING,
+        AccountType.CASH,
+        starting_balances=[Money(10_000_000, USDT)],
+        base_currency=None,
+    )
     engine.add_instrument(inst)
     engine.add_data(ticks)
-    engine.add_strategy(EMACross(EMACrossConfig(
-        instrument_id=inst.id, bar_type=BarType.from_str(f"{inst.id}-1-MINUTE-LAST-INTERNAL"), fast_ema_period=10, slow_ema_period=30,
-        trade_size=Decimal("0.01"), subscribe_trade_ticks=False)))
+    engine.add_strategy(
+        EMACross(
+            EMACrossConfig(
+                instrument_id=inst.id,
+                bar_type=BarType.from_str(f"{inst.id}-1-MINUTE-LAST-INTERNAL"),
+                fast_ema_period=10,
+                slow_ema_period=30,
+                trade_size=Decimal("0.01"),
+                subscribe_trade_ticks=False,
+            )
+        )
+    )
     started, used = time.perf_counter(), time.process_time()
     engine.run()
     return time.perf_counter() - started, time.process_time() - used, len(engine.cache.orders())
@@ -48,9 +73,18 @@ def rust(trades):
 
     inst = TestInstrumentProviderPyo3.btcusdt_binance()
     pp, sp = inst.price_precision, inst.size_precision
-    ticks = [p.TradeTick(inst.id, p.Price(float(t["price"]), pp), p.Quantity(float(t["size"]), sp),
-                         p.AggressorSide.BUYER if t["buy"] else p.AggressorSide.SELLER, p.TradeId(str(i)), int(t["ts_event_ns"]),
-                         int(t["ts_event_ns"])) for i, t in enumerate(trades)]
+    ticks = [
+        p.TradeTick(
+            inst.id,
+            p.Price(float(t["price"]), pp),
+            p.Quantity(float(t["size"]), sp),
+            p.AggressorSide.BUYER if t["buy"] else p.AggressorSide.SELLER,
+            p.TradeId(str(i)),
+            int(t["ts_event_ns"]),
+            int(t["ts_event_ns"]),
+        )
+        for i, t in enumerate(trades)
+    ]
     bar_type = p.BarType.from_str(f"{inst.id}-1-MINUTE-LAST-INTERNAL")
 
     class Cross(p.Strategy):
@@ -73,12 +107,24 @@ def rust(trades):
             side = 1 if self.fast.value >= self.slow.value else -1
             if side != self.side:
                 for _ in range(2 if self.side else 1):  # close, then open, as EMACross does
-                    self.submit_order(self.order_factory.market(inst.id, p.OrderSide.BUY if side > 0 else p.OrderSide.SELL, self.quantity))
+                    self.submit_order(
+                        self.order_factory.market(
+                            inst.id, p.OrderSide.BUY if side > 0 else p.OrderSide.SELL, self.quantity
+                        )
+                    )
                 self.side = side
 
-    engine = p.BacktestEngine(p.BacktestEngineConfig(trader_id=p.TraderId("T-001"), bypass_logging=True,
-                                                    logging=p.LoggerConfig(bypass_logging=True)))
-    engine.add_venue(p.Venue("BINANCE"), p.OmsType.NETTING, p.AccountType.MARGIN, [p.Money(10_000_000.0, p.Currency.from_str("USDT"))])
+    engine = p.BacktestEngine(
+        p.BacktestEngineConfig(
+            trader_id=p.TraderId("T-001"), bypass_logging=True, logging=p.LoggerConfig(bypass_logging=True)
+        )
+    )
+    engine.add_venue(
+        p.Venue("BINANCE"),
+        p.OmsType.NETTING,
+        p.AccountType.MARGIN,
+        [p.Money(10_000_000.0, p.Currency.from_str("USDT"))],
+    )
     engine.add_instrument(inst)
     engine.add_data(ticks)
     engine.add_strategy(Cross())
@@ -95,10 +141,22 @@ def main():
     given = parser.parse_args()
     trades = np.load(given.path)[: given.rows]
     seconds, cpu, orders = (cython if given.engine == "cython" else rust)(trades)
-    what = "documented engine, bundled EMACross" if given.engine == "cython" else "Rust engine, strategy in Python on bars"
-    print(json.dumps({
-        "version": nautilus_trader.__version__, "rows": len(trades), "seconds": round(seconds, 4), "cpu_seconds": round(cpu, 4), "rows_per_second": round(len(trades) / seconds),
-        "work": f"trades, internal 1-minute bars, EMAs, market orders, simulated venue, portfolio ({what})", "orders": orders}))
+    what = (
+        "documented engine, bundled EMACross" if given.engine == "cython" else "Rust engine, strategy in Python on bars"
+    )
+    print(
+        json.dumps(
+            {
+                "version": nautilus_trader.__version__,
+                "rows": len(trades),
+                "seconds": round(seconds, 4),
+                "cpu_seconds": round(cpu, 4),
+                "rows_per_second": round(len(trades) / seconds),
+                "work": f"trades, internal 1-minute bars, EMAs, market orders, simulated venue, portfolio ({what})",
+                "orders": orders,
+            }
+        )
+    )
 
 
 main()

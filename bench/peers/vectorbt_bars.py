@@ -17,7 +17,9 @@ import vectorbt as vbt
 def once(closes):
     started, used = time.perf_counter(), time.process_time()
     fast, slow = vbt.MA.run(closes, 10, ewm=True), vbt.MA.run(closes, 30, ewm=True)
-    made = vbt.Portfolio.from_signals(closes, fast.ma_crossed_above(slow), fast.ma_crossed_below(slow), fees=0.001, init_cash=1e7, freq="1min")
+    made = vbt.Portfolio.from_signals(
+        closes, fast.ma_crossed_above(slow), fast.ma_crossed_below(slow), fees=0.001, init_cash=1e7, freq="1min"
+    )
     made.total_return()
     return time.perf_counter() - started, time.process_time() - used, made
 
@@ -32,10 +34,20 @@ def main():
     once(closes)
     runs = [once(closes) for _ in range(given.runs)]
     seconds = statistics.median(r[0] for r in runs)
-    print(json.dumps({
-        "version": vbt.__version__, "rows": len(values), "seconds": round(seconds, 4), "rows_per_second": round(len(values) / seconds),
-        "work": "EMAs, crossings, portfolio simulation with fees, total return; long only, no gate, no ledger",
-        "cpu_seconds": round(statistics.median(r[1] for r in runs), 4), "runs": [round(r[0], 4) for r in runs], "orders": len(runs[-1][2].orders.records)}))
+    print(
+        json.dumps(
+            {
+                "version": vbt.__version__,
+                "rows": len(values),
+                "seconds": round(seconds, 4),
+                "rows_per_second": round(len(values) / seconds),
+                "work": "EMAs, crossings, portfolio simulation with fees, total return; long only, no gate, no ledger",
+                "cpu_seconds": round(statistics.median(r[1] for r in runs), 4),
+                "runs": [round(r[0], 4) for r in runs],
+                "orders": len(runs[-1][2].orders.records),
+            }
+        )
+    )
 
 
 main()

@@ -4,7 +4,6 @@ digest(k) = BLAKE3(digest(k-1) + bytes of block k), one chain per stream; a bloc
 record's bytes are its columns in order, eight bytes each, with the symbol and strategy codes replaced by ids of their names.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,15 +19,23 @@ BLOCK = 1024
 
 
 @kernel
-def _pick(words: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], names: npt.NDArray[np.int64], symbol_ids: npt.NDArray[np.uint64],
-          strategy_ids: npt.NDArray[np.uint64], out: npt.NDArray[np.int64]) -> None:
-    """Copy the chosen columns; those whose `names` is 1 or 2 hold codes, which become ids. A negative code stays."""
+def _pick(words: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], out: npt.NDArray[np.int64]) -> None:
+    """Copy the chosen columns."""
     for i in range(len(words)):
         for j in range(len(columns)):
-            value = words[i, columns[j]]
-            if names[j] != 0 and value >= 0:
-                value = np.int64(symbol_ids[value]) if names[j] == 1 else np.int64(strategy_ids[value])
-            out[i, j] = value
+            out[i, j] = words[i, columns[j]]
+
+
+@kernel
+def _name(out: npt.NDArray[np.int64], names: npt.NDArray[np.int64], symbol_ids: npt.NDArray[np.uint64],
+          strategy_ids: npt.NDArray[np.uint64]) -> None:
+    """Codes become ids, in the columns whose `names` is 1 (symbols) or 2 (strategies). A negative code stays."""
+    for j in range(len(names)):
+        if names[j] != 0:
+            ids = symbol_ids if names[j] == 1 else strategy_ids
+            for i in range(len(out)):
+                if out[i, j] >= 0:
+                    out[i, j] = np.int64(ids[out[i, j]])
 
 
 _READ = {
@@ -38,8 +45,13 @@ _READ = {
 """What the desk reads of its largest inputs, so what the audit hashes of them; of the others, everything."""
 
 
-@cache
+_chosen: dict[tuple[str, bool], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
+"""By name: hashing a whole declaration costs more than the columns of one tick."""
+
+
 def _columns(spec: TableSpec, whole: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    if (spec.name, whole) in _chosen:
+        return _chosen[spec.name, whole]
     chosen: list[int] = []
     names: list[int] = []
     at = 0
@@ -49,7 +61,7 @@ def _columns(spec: TableSpec, whole: bool) -> tuple[npt.NDArray[np.int64], npt.N
             chosen += range(at, at + width)
             names += [{"symbol": 1, "strategy": 2}.get(field.kind, 0)] * width
         at += width
-    return np.array(chosen, np.int64), np.array(names, np.int64)
+    return _chosen.setdefault((spec.name, whole), (np.array(chosen, np.int64), np.array(names, np.int64)))
 
 
 def canonical(spec: TableSpec, rows: Rows, symbol_ids: npt.NDArray[np.uint64],
@@ -57,8 +69,12 @@ def canonical(spec: TableSpec, rows: Rows, symbol_ids: npt.NDArray[np.uint64],
     """Rows as an int64 matrix (rows, words) that does not depend on how names were coded; `whole`: with columns the desk ignores."""
     columns, names = _columns(spec, whole)
     words = np.ascontiguousarray(rows).view(np.int64).reshape(len(rows), -1)
-    out = np.empty((len(rows), len(columns)), np.int64)
-    _pick(words, columns, names, symbol_ids, strategy_ids, out)
+    if len(columns) == words.shape[1]:
+        out = words.copy()
+    else:
+        out = np.empty((len(rows), len(columns)), np.int64)
+        _pick(words, columns, out)
+    _name(out, names, symbol_ids, strategy_ids)
     return out
 
 
@@ -67,7 +83,7 @@ class Chain:
 
     def __init__(self) -> None:
         self.digest = bytes(32)
-        self.open = b""
+        self.open = bytearray()
         self.records_open = 0
         self.block_no = 0
 
@@ -83,7 +99,7 @@ class Chain:
             self.digest = hasher.digest()
             done.append((cut - 1, self.block_no, self.digest))
             self.block_no += 1
-            self.open, self.records_open, taken = b"", 0, cut
+            self.open, self.records_open, taken = bytearray(), 0, cut
         self.open += words[taken:].tobytes()
         self.records_open += len(words) - taken
         return done
@@ -91,6 +107,9 @@ class Chain:
     def head(self) -> bytes:
         """The digest over everything so far, the open block included."""
         return blake3(self.digest + self.open).digest()
+
+
+_NO_BLOCKS = AUDIT.empty(0)
 
 
 class Audit:
@@ -103,9 +122,11 @@ class Audit:
     def add(self, spec: TableSpec, rows: Rows, symbol_ids: npt.NDArray[np.uint64], strategy_ids: npt.NDArray[np.uint64]) -> Rows:
         """Hash rows of one table; the `audit` rows of the blocks that became full."""
         if not len(rows):
-            return AUDIT.empty(0)
+            return _NO_BLOCKS
         stream = self.streams.index(spec.name)
         full = self.chains[stream].add(canonical(spec, rows, symbol_ids, strategy_ids))
+        if not full:
+            return _NO_BLOCKS
         out = AUDIT.empty(len(full))
         for k, (last, block_no, digest) in enumerate(full):
             out[k] = (rows["ts_event_ns"][last], rows["seq"][last], -1, stream, block_no, BLOCK, *np.frombuffer(digest, "<u8"))
@@ -116,8 +137,8 @@ class Audit:
         return {name: chain.head().hex() for name, chain in zip(self.streams, self.chains, strict=True)}
 
     def snapshot(self) -> list[tuple[Any, ...]]:
-        return [(c.digest, c.open, c.records_open, c.block_no) for c in self.chains]
+        return [(c.digest, bytes(c.open), c.records_open, c.block_no) for c in self.chains]
 
     def restore(self, state: list[tuple[Any, ...]]) -> None:
         for chain, saved in zip(self.chains, state, strict=True):
-            chain.digest, chain.open, chain.records_open, chain.block_no = saved
+            chain.digest, chain.open, chain.records_open, chain.block_no = saved[0], bytearray(saved[1]), *saved[2:]
