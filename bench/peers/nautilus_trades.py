@@ -44,7 +44,7 @@ def cython(trades):
     engine.add_venue(
         Venue("BINANCE"),
         OmsType.NETTING,
-        AccountType.CASH,
+        AccountType.MARGIN,
         starting_balances=[Money(10_000_000, USDT)],
         base_currency=None,
     )
@@ -64,7 +64,10 @@ def cython(trades):
     )
     started, used = time.perf_counter(), time.process_time()
     engine.run()
-    return time.perf_counter() - started, time.process_time() - used, len(engine.cache.orders())
+    seconds, cpu = time.perf_counter() - started, time.process_time() - used
+    if getattr(engine, "iteration", len(trades)) < len(trades):
+        raise SystemExit(f"the engine stopped after {engine.iteration} of {len(trades)} trades")
+    return seconds, cpu, len(engine.cache.orders())
 
 
 def rust(trades):
@@ -130,7 +133,10 @@ def rust(trades):
     engine.add_strategy(Cross())
     started, used = time.perf_counter(), time.process_time()
     engine.run()
-    return time.perf_counter() - started, time.process_time() - used, len(engine.cache.orders())
+    seconds, cpu = time.perf_counter() - started, time.process_time() - used
+    if getattr(engine, "iteration", len(trades)) < len(trades):
+        raise SystemExit(f"the engine stopped after {engine.iteration} of {len(trades)} trades")
+    return seconds, cpu, len(engine.cache.orders())
 
 
 def main():
