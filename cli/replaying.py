@@ -41,12 +41,13 @@ def replay_command(paths: list[str], config: str | None, strategy: list[str] | N
                    as_json: bool) -> None:
     """Run it, record it, report it, print it."""
     started = time.perf_counter()
-    from research.replaying import make_plan
+    from research.replaying import check_engine, make_plan
     if run_id is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", run_id):
         raise UserError(f'run id "{run_id}" has other characters than letters, digits, ".", "_" and "-"')
     name = run_id or time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + f"-{time.time_ns() % 1_000_000:06d}"
     if batch_rows is not None and batch_rows < 1:
         raise UserError(f"--batch-rows {batch_rows} is not positive")
+    check_engine(engine, workers)
     source = open_source(paths, parse_time(ts_from, "--from"), parse_time(ts_to, "--to"))
     made = make_plan(config, strategy, source)
     with progress("compiling", None, as_json):

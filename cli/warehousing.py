@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cli.output import err, out, print_json, print_table
-from schemas.errors import UserError
+from schemas.errors import PenstockError, UserError
 
 DIRECTORY = Path(".penstock") / "warehouse"
 
@@ -42,7 +42,12 @@ def query_command(sql: str, url: str | None, as_json: bool) -> None:
     from sinks.clickhouse import query_arrow
     with warehouse_at(url) as where:
         client = opened(where)
-        found = query_arrow(client, sql)
+        try:
+            found = query_arrow(client, sql)
+        except PenstockError as error:
+            if "DB::Exception" in str(error):
+                raise UserError(str(error)) from None
+            raise
         client.close()
     rows = found.to_pylist()
     if as_json:

@@ -142,12 +142,17 @@ def warm_up(made: Plan) -> float:
     return time.perf_counter() - started
 
 
-def run_plan(made: Plan, frames: Iterable[Frame], collect: Collect, engine: str = "loop", workers: int = 1) -> None:
-    """Run frames through the plan on an engine; the rows are the same on each."""
+def check_engine(engine: str, workers: int) -> None:
+    """UserError where the engine or its number of workers is none."""
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     if workers < 1 or (engine == "loop" and workers != 1):
         raise UserError(f"--workers {workers} with the {engine} engine; the loop has one worker, bytewax one or more")
+
+
+def run_plan(made: Plan, frames: Iterable[Frame], collect: Collect, engine: str = "loop", workers: int = 1) -> None:
+    """Run frames through the plan on an engine; the rows are the same on each."""
+    check_engine(engine, workers)
     if engine == "loop":
         rehearse(made, frames, collect)
     else:
@@ -247,7 +252,8 @@ def replay_plan(made: Plan, source: Source, *, engine: str = "loop", workers: in
     run_plan(made, enabled(counted(source.frames(batch_rows or made.config.batch_rows), seen, progress)), collect, engine, workers)
     seconds = time.perf_counter() - begun
     summary = summarise(made, tracker, seen, run_id, seconds, time.perf_counter() - started, last.value)
-    return Run(made, tracker.symbols, kept, summary, {"data_hash": source.data_hash})
+    paths = [r.path for r in getattr(source, "recordings", ())]
+    return Run(made, tracker.symbols, kept, summary, {"data_hash": source.data_hash, "paths": paths})
 
 
 def replay(paths: Sequence[str] | str | Source, config: str | Path | Mapping[str, Any] | Config | None = None,

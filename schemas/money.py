@@ -71,8 +71,10 @@ def div_units(a: int, b: int) -> int:
 
 @njit("int64(float64)", cache=True, inline="always")
 def to_units(x: float) -> int:
-    """A float to the nearest unit, half away from zero."""
-    return int64(math.floor(x * 1e8 + 0.5)) if x >= 0 else -int64(math.floor(-x * 1e8 + 0.5))
+    """A float to the nearest unit, half away from zero. From 2**52 units on a float is whole, and adding a half would move it."""
+    scaled = abs(x) * 1e8
+    units = int64(scaled) if scaled >= 4503599627370496.0 else int64(math.floor(scaled + 0.5))
+    return units if x >= 0 else -units
 
 
 def parse_units(text: object) -> int:

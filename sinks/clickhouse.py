@@ -6,6 +6,7 @@ a slow warehouse slows its writers and memory stays bounded. A batch is retried 
 
 import contextlib
 import ipaddress
+import logging
 import os
 import queue
 import secrets
@@ -56,6 +57,7 @@ def connect(url: str, database: str | None = None) -> Client:
         port = 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:
         raise UserError(f'"{url}" is not a warehouse URL; write it like http://127.0.0.1:8123')
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # what it would log is raised, and said in one line
     with translated(url):
         return clickhouse_connect.get_client(
             host=parts.hostname,
