@@ -82,18 +82,19 @@ class DeskOperator:
             for k, (spec, _) in enumerate(OUTPUTS):
                 used = int(self._out.n[k])
                 if used:
-                    parts[spec.name].append(self._out[k][:used].copy())
+                    # as opaque bytes: NumPy copies records field by field
+                    parts[spec.name].append(self._out[k][:used].view(f"V{spec.dtype.itemsize}").copy())
         tables: dict[str, Rows] = {}
         for spec, _ in OUTPUTS:
             made = parts[spec.name]
             if made:
-                tables[spec.name] = made[0] if len(made) == 1 else np.concatenate(made)
+                tables[spec.name] = (made[0] if len(made) == 1 else np.concatenate(made)).view(spec.dtype)
         return frame.with_tables(**tables, **self._audit(frame, tables), account=self.desk.account.copy())
 
     def _audit(self, frame: Frame, tables: dict[str, Rows]) -> dict[str, Rows]:
         rows: list[Rows] = []
         read = AUDITED_INPUTS if self.audit_market else (CONTROL, SIGNALS)
-        specs: list[tuple[TableSpec, Rows]] = [(s, frame.rows(s)) for s in read]
+        specs: list[tuple[TableSpec, Rows]] = [(s, frame.tables[s.name]) for s in read if s.name in frame.tables]
         specs += [(s, tables[s.name]) for s, _ in OUTPUTS if s.name in tables]
         for spec, made in specs:
             blocks = self.audit.add(spec, made, self.desk.symbol_ids, self.desk.strategy_ids)
