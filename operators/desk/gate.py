@@ -17,7 +17,7 @@ from schemas.ids import fold
 from schemas.money import mul_units
 from schemas.records import ApprovedOrder
 from schemas.tables import SIDES, Rows
-from schemas.tables_desk import CANCELLED, MARKET
+from schemas.tables_desk import CANCELLED, LIMIT, MARKET, STOP, STOP_LIMIT
 
 
 @inner
@@ -70,6 +70,23 @@ def decide(desk: Desk, out: Out, strategy: int, symbol: int, action: int, cause:
 
 
 @inner
+def price_entry(desk: Desk, slot: int, price: int, side: int) -> int:
+    """Set the prices of an entry as the policy has it and return its type: market, limit, stop or stop-limit."""
+    policy = desk.policy[0]
+    o = desk.orders[slot]
+    if policy.entry_stop > 0:
+        o.stop_price = price + side * mul_units(price, policy.entry_stop)
+        if policy.entry_limit > 0:
+            o.limit_price = o.stop_price + side * mul_units(price, policy.entry_limit)
+            return int64(STOP_LIMIT)
+        return int64(STOP)
+    if policy.entry_limit > 0:
+        o.limit_price = price - side * mul_units(price, policy.entry_limit)
+        return int64(LIMIT)
+    return int64(MARKET)
+
+
+@inner
 def approve(desk: Desk, out: Out, row: Record, side: int, quantity: int, trail: int, ts: int, seq: int) -> None:
     """Place the order of an approved decision; an exit first withdraws the entry that is still pending."""
     account = desk.account[0]
@@ -97,7 +114,8 @@ def approve(desk: Desk, out: Out, row: Record, side: int, quantity: int, trail: 
         account.pending += 1
         account.entries_today += 1
         b.entry_pending = k
-    place(desk, out, k, strategy, symbol, row.order_id, np.uint64(0), int64(MARKET), side, row.cause, quantity, ts, seq,
+    order_type = int64(MARKET) if is_exit else price_entry(desk, k, row.price, side)
+    place(desk, out, k, strategy, symbol, row.order_id, np.uint64(0), order_type, side, row.cause, quantity, ts, seq,
           ts + desk.policy[0].latency, int64(1) if is_exit else int64(0))
 
 
