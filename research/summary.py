@@ -37,6 +37,8 @@ class Summary:
     def add(self, frame: Frame) -> None:
         """Count a frame."""
         for name, rows in frame.tables.items():
+            if name == "account":
+                continue  # the account's state after the frame, not a record
             self.counts[name] = self.counts.get(name, 0) + len(rows)
         for found in frame.features:
             self.counts["features"] = self.counts.get("features", 0) + len(found.bars)
@@ -80,8 +82,8 @@ class Summary:
         self.drawdown_max = max(self.drawdown_max, (self.peak - equity_final) / self.peak)
         refused = {REASONS[k]: int(n) for k, n in enumerate(self.refusals) if k and n}
         return {
-            "equity_final": str(to_decimal(equity_final)), "pnl": str(to_decimal(equity_final - self.capital)),
-            "fees": str(to_decimal(self.fees)), "drawdown_max": self.drawdown_max, "sharpe": self.sharpe(),
+            "equity_final": f"{to_decimal(equity_final):f}", "pnl": f"{to_decimal(equity_final - self.capital):f}",
+            "fees": f"{to_decimal(self.fees):f}", "drawdown_max": self.drawdown_max, "sharpe": self.sharpe(),
             "win_rate": self.wins / self.trades if self.trades else None,
             "profit_factor": self.gains / self.losses if self.losses else None,
             "trades": self.trades, "refusals": dict(sorted(refused.items(), key=lambda item: -item[1])),
