@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from schemas.frame import Frame
-from schemas.money import UNITS, to_decimal
+from schemas.money import to_decimal
 from schemas.policy import Policy, compile_policy
 from schemas.tables_desk import DECISIONS, EQUITY, FILLS, REASONS
 
@@ -88,11 +88,3 @@ class Summary:
             "profit_factor": self.gains / self.losses if self.losses else None,
             "trades": self.trades, "refusals": dict(sorted(refused.items(), key=lambda item: -item[1])),
         }
-
-
-def money(text: str) -> float:
-    """Decimal text of a summary as a float, for display."""
-    return float(text)
-
-
-__all__ = ["HOURS_A_YEAR", "UNITS", "Summary", "money"]

@@ -56,10 +56,8 @@ def test_every_order_explains_itself(home: Path, approved: bool) -> None:
 
 @pytest.mark.parametrize("table, change", [("fills", "price = price + 1"), ("equity", "equity = equity + 1"), ("decisions", "equity = 0")])
 def test_the_audit_finds_one_changed_record(home: Path, table: str, change: str) -> None:
-    from cli.warehousing import warehouse_at
     from research.stored import StoredRun, opened
     from sinks.warehouse import start_embedded
-    assert warehouse_at is not None
     running = start_embedded(home / ".penstock" / "warehouse")
     try:
         assert StoredRun(running.url, "two").verify()["ok"]
