@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from schemas.config_live import ExchangeConfig, KafkaConfig, LiveConfig, VenueConfig, parse_section
 from schemas.errors import UserError, unknown
 from schemas.policy import Policy, parse_policy
 
@@ -47,9 +48,15 @@ class Config:
     account: str = "paper"
     warehouse: str = ""
     batch_rows: int = 65_536
+    kafka: KafkaConfig | None = None
+    exchange: ExchangeConfig | None = None
+    venue: VenueConfig | None = None
+    live: LiveConfig = field(default_factory=LiveConfig)
 
 
-_KEYS = ("bars", "features", "strategies", "allocation", "conflict", "quality", "policy", "account", "warehouse", "batch_rows")
+_KEYS = ("bars", "features", "strategies", "allocation", "conflict", "quality", "policy", "account", "warehouse", "batch_rows", "kafka",
+         "exchange", "venue", "live")
+_SECTIONS: dict[str, type[Any]] = {"kafka": KafkaConfig, "exchange": ExchangeConfig, "venue": VenueConfig, "live": LiveConfig}
 _BAR_KEYS = ("time", "tick", "volume", "dollar")
 
 
@@ -109,6 +116,9 @@ def parse_config(document: object, where: str) -> Config:
         if not isinstance(rows, int) or isinstance(rows, bool) or not 1 <= rows <= 10_000_000:
             raise UserError(f'{where} batch_rows: "{rows}" is not a whole number from 1 to 10000000')
         made["batch_rows"] = rows
+    for key, kind in _SECTIONS.items():
+        if document.get(key) is not None:
+            made[key] = parse_section(kind, document[key], f"{where} {key}")
     return Config(**made)
 
 

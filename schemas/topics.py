@@ -1,6 +1,6 @@
 """The one table of topics: for every table its topic, key, partitions, retention, warehouse table and codec.
 
-A table becomes a topic by being declared in `schemas.tables`, `schemas.tables_desk` or `schemas.codec_features`. Topics
+A table becomes a topic by being declared in `schemas.tables`, `tables_desk`, `tables_live` or `codec_features`. Topics
 whose records cannot be made again keep them for ever (-1): with a finite retention, a broker deletes a record by its
 event time as soon as its segment closes, so replayed history would be gone within minutes.
 """
@@ -8,7 +8,7 @@ event time as soon as its segment closes, so replayed history would be gone with
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas import codec_features, tables, tables_desk
+from schemas import codec_features, tables, tables_desk, tables_live
 from schemas.tables import TableSpec
 
 PREFIX = "penstock."
@@ -35,12 +35,18 @@ class Topic:
     warehouse_table: str
     codec: Codec
 
+    def named(self, prefix: str) -> str:
+        """Its name on a broker that is shared by several installations."""
+        return prefix + self.table.name
 
-_MODULES = (tables, codec_features, tables_desk)
-_BY_ACCOUNT = {s.name for s in vars(tables_desk).values() if isinstance(s, TableSpec)} - {"funding"}
-_RETENTION_DAYS = {"late": 30, "rejected": 30, "features": 30, "beats": 30}
+
+_MODULES = (tables, codec_features, tables_desk, tables_live)
+_BY_ACCOUNT = {s.name for m in (tables_desk, tables_live) for s in vars(m).values() if isinstance(s, TableSpec)} - {"funding"}
+_ONE_PARTITION = {"runs", "journal", "approved", "dead_letter"}
+"""Those whose order over all of an account is read back."""
+_RETENTION_DAYS = {"dead_letter": 30, "late": 30, "rejected": 30, "features": 30, "beats": 30}
 """Days for what a replay makes again, or what matters only live; everything else is kept for ever."""
-_JSON = {"control", "runs"}
+_JSON = {"control", "runs", "journal", "approved", "reports", "dead_letter"}
 """Few rows that people and other programs write or read."""
 
 
@@ -51,7 +57,7 @@ def _topic(spec: TableSpec) -> Topic:
         name=PREFIX + spec.name,
         table=spec,
         key=key,
-        partitions={"symbol": 16, "account": 4, "run": 1}[key],
+        partitions=1 if spec.name in _ONE_PARTITION else {"symbol": 16, "account": 4, "run": 1}[key],
         retention_ms=FOR_EVER if days is None else days * DAY_MS,
         warehouse_table=spec.name,
         codec="json" if spec.name in _JSON else "arrow",
