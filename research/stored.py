@@ -26,7 +26,8 @@ from sinks.clickhouse import connect, create_tables, query_arrow
 
 _COUNTERS = ("decision_no", "event_no", "fill_no", "entry_no", "position_no")
 """What the desk counts its records with: the order in which it wrote them."""
-_STATES = ("done", "aborted", "failed", "running")
+_STATES = ("done", "aborted", "failed", "stopped", "running")
+"""How a run stands, the last word first. A live run that was stopped may run again, so of its states the newest counts."""
 
 
 def opened(url: str) -> Any:
@@ -64,7 +65,7 @@ class StoredRun:
         if not rows:
             known = [str(r) for r in self.query("SELECT DISTINCT run_id FROM runs")["run_id"].to_pylist()]
             raise unknown("run", run_id, known) if known else UserError(f'unknown run "{run_id}"; the warehouse holds no runs yet')
-        best = min(rows, key=lambda r: _STATES.index(str(r["state"])))
+        best = min(rows, key=lambda r: (_STATES.index(str(r["state"])) // 3, -int(r["ts_started_ns"]), _STATES.index(str(r["state"]))))
         self.state = str(best["state"])
         self._config, self._strategies = best["config"], best["strategies"]
         self.summary: dict[str, Any] = json.loads(best["summary"] or "{}")

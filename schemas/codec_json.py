@@ -23,15 +23,19 @@ _PYTHON: dict[str, Any] = {
     "bool": bool, "floats": list[_Number], "ints": list[int], "text": str,
 }
 
-_structs: dict[str, type[msgspec.Struct]] = {}
+_structs: dict[tuple[str, ...], type[msgspec.Struct]] = {}
+_NONE: Mapping[str, Any] = {}
 _encoder = msgspec.json.Encoder()
 
 
-def record_type(spec: TableSpec) -> type[msgspec.Struct]:
-    """The msgspec record of a table's JSON message; unknown members are ignored, missing ones are an error."""
-    if spec.name not in _structs:
-        _structs[spec.name] = msgspec.defstruct(spec.name, [(f.name, _PYTHON[f.kind]) for f in spec.fields], gc=False)
-    return _structs[spec.name]
+def record_type(spec: TableSpec, optional: Mapping[str, Any] = _NONE) -> type[msgspec.Struct]:
+    """The msgspec record of a table's JSON message; unknown members are ignored, missing ones are an error, but for the `optional`
+    ones, which have these values then."""
+    key = (spec.name, *optional)
+    if key not in _structs:
+        columns: list[Any] = [(f.name, _PYTHON[f.kind], *([optional[f.name]] if f.name in optional else [])) for f in spec.fields]
+        _structs[key] = msgspec.defstruct(spec.name, columns, gc=False, kw_only=bool(optional))
+    return _structs[key]
 
 
 def encode_json(
@@ -50,10 +54,11 @@ def encode_json(
 
 
 def decode_json(
-    spec: TableSpec, messages: Iterable[bytes], symbols: Sequence[str] = (), strategies: Sequence[str] = ()
+    spec: TableSpec, messages: Iterable[bytes], symbols: Sequence[str] = (), strategies: Sequence[str] = (),
+    optional: Mapping[str, Any] = _NONE,
 ) -> Rows:
     """The rows of JSON messages; UserError that names table, message number and what is wrong with it."""
-    found = _decode(spec, messages)
+    found = _decode(spec, messages, optional)
     rows = spec.empty(len(found))
     for f in spec.fields:
         try:
@@ -70,8 +75,8 @@ def decode_json_records(spec: TableSpec, messages: Iterable[bytes]) -> list[dict
     return [msgspec.structs.asdict(r) for r in _decode(spec, messages)]
 
 
-def _decode(spec: TableSpec, messages: Iterable[bytes]) -> list[Any]:
-    decoder = msgspec.json.Decoder(record_type(spec))
+def _decode(spec: TableSpec, messages: Iterable[bytes], optional: Mapping[str, Any] = _NONE) -> list[Any]:
+    decoder = msgspec.json.Decoder(record_type(spec, optional))
     found: list[Any] = []
     for message in messages:
         try:

@@ -45,13 +45,15 @@ class ExchangeConfig:
 @dataclass(frozen=True)
 class VenueConfig:
     """Where live orders go. name: a ccxt id. age_s_max: an order older than this is not sent. recv_window_s: the venue refuses a
-    request that arrives later than this after it was signed. key, secret: names in the environment, as `${NAME}`."""
+    request that arrives later than this after it was signed. margin_s: how far clocks may differ, and how long an order that the
+    venue took may stay invisible there. key, secret: names in the environment, as `${NAME}`."""
 
     name: str = "binance"
     key: str = ""
     secret: str = ""
     age_s_max: float = 5.0
     recv_window_s: float = 5.0
+    margin_s: float = 1.0
     timeout_s: float = 5.0
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -30,6 +30,15 @@ class FeatureRows:
 
 
 @dataclass(frozen=True)
+class Arrival:
+    """Rows of one input table from one partition of a log, in the order of the log; codes are into the reader's names."""
+
+    table: str
+    partition: int
+    rows: Rows
+
+
+@dataclass(frozen=True)
 class Frame:
     """One frame.
 

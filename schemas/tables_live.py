@@ -15,13 +15,14 @@ R_SENT, R_ACCEPTED, R_PARTIALLY_FILLED, R_FILLED, R_CANCELLED, R_REJECTED, R_EXP
 """sent: on its way. unknown: a timeout or a 5xx, the venue is being asked. expired: too old to be sent, so it never was."""
 
 JOURNAL = TableSpec("journal", "What the pipeline was given: one row per frame and log partition that gave it messages.",
-                    ("frame_no", "input", "partition"), (
+                    ("frame_no", "start_ns", "input", "partition"), (
     Field("frame_no", "int", "0, 1, 2, … of the run"),
     Field("input", "enum", "which topic", INPUTS),
     Field("partition", "int", "partition of the topic"),
     Field("offset_from", "int", "first message taken"),
     Field("offset_to", "int", "one past the last message taken"),
     Field("parts", "int", "rows that the frame has in the journal"),
+    Field("start_ns", "time", "start of the process that wrote it, by the machine's clock; with frame_no -1 the row says only that"),
     Field("skip", "int", "1: the wait for a missing sequence number was given up before this frame"),
     Field("ts_event_ns", "time", "the frame's frontier"),
     Field("first_seq", "int", "tape position of the frame's first row"),

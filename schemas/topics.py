@@ -44,7 +44,7 @@ _MODULES = (tables, codec_features, tables_desk, tables_live)
 _BY_ACCOUNT = {s.name for m in (tables_desk, tables_live) for s in vars(m).values() if isinstance(s, TableSpec)} - {"funding"}
 _ONE_PARTITION = {"runs", "journal", "approved", "dead_letter"}
 """Those whose order over all of an account is read back."""
-_RETENTION_DAYS = {"dead_letter": 30, "late": 30, "rejected": 30, "features": 30, "beats": 30}
+_RETENTION_DAYS = {"dead_letter": 30, "late": 30, "rejected": 30, "features": 30}
 """Days for what a replay makes again, or what matters only live; everything else is kept for ever."""
 _JSON = {"control", "runs", "journal", "approved", "reports", "dead_letter"}
 """Few rows that people and other programs write or read."""

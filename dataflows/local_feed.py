@@ -1,0 +1,146 @@
+"""The feed of a run without a broker: rows straight from a source, kept in a local log as they are taken.
+
+A source that can be read again (a file, a simulation) goes on after a crash with the row after the last one kept; a socket goes
+on with what comes then. Commands that `penstock control` left in the log are taken like rows.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from schemas.frame import Arrival, Frame
+from schemas.tables_desk import COMMANDS, CONTROL
+from schemas.tables_live import INPUTS
+from sources.journal import Entry, Range
+from sources.kafka_input import Taken
+from sources.local_log import LocalLog
+
+QUEUE_FRAMES = 64
+FRAMES_A_POLL = 16
+
+
+class LocalFeed:
+    """frames: given the number of rows that were kept already, gives frames whose rows have numbers 0, 1, 2, … over all tables;
+    rows below that number may come again and are dropped. It is run in a thread, and ends when `stop` is set."""
+
+    from_start = True
+
+    def __init__(self, log: LocalLog, frames: Callable[[int, Callable[[], bool]], Iterator[Frame]], stop: threading.Event) -> None:
+        self.log, self.stop = log, stop
+        self._frames = frames
+        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(QUEUE_FRAMES)
+        self._next: dict[str, int] = dict.fromkeys(INPUTS, 0)
+        self._taken = 0
+        self._number = 0
+        self._ended = False
+        self._names: tuple[str, ...] = tuple(log.names)
+        self._last: tuple[Arrival, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the symbols by the source's codes."""
+        return self._names
+
+    def open(self, resume: Any | None, number: int) -> list[Entry]:
+        """Go on from a snapshot, or begin; gives the frames that the log has from `number` on."""
+        todo = self.log.entries(number)
+        for entry in self.log.entries():
+            for r in entry.ranges:
+                self._next[r.table] = r.offset_to
+                self._taken += 0 if r.table == CONTROL.name else r.offset_to - r.offset_from
+        threading.Thread(target=self._pull, args=(self._taken,), name="source", daemon=True).start()
+        return todo
+
+    def _pull(self, skip: int) -> None:
+        try:
+            for frame in self._frames(skip, self.stop.is_set):
+                tables = {name: rows[int(np.searchsorted(rows["seq"], skip)):] for name, rows in frame.tables.items()}
+                if any(len(rows) for rows in tables.values()):
+                    self._put(Frame(frame.origin, frame.number, frame.frontier_ns, frame.symbols, tables))
+                if self.stop.is_set():
+                    break
+            self._put(None)
+        except BaseException as error:  # carried to the thread that takes
+            self._put(error)
+
+    def _put(self, item: Frame | BaseException | None) -> None:
+        while True:
+            try:
+                self._queue.put(item, timeout=0.2)
+                return
+            except queue.Full:
+                if self.stop.is_set():
+                    return
+
+    def take(self, timeout_s: float) -> Taken:
+        """All that is there, waiting for the first frame at most so long."""
+        arrivals: list[Arrival] = self._steering()
+        try:
+            for k in range(FRAMES_A_POLL):
+                item = self._queue.get(timeout=timeout_s) if k == 0 and timeout_s > 0 else self._queue.get_nowait()
+                if isinstance(item, BaseException):
+                    raise item
+                if item is None:
+                    self._ended = True
+                    break
+                self._names = item.symbols
+                arrivals += [Arrival(name, 0, rows) for name, rows in item.tables.items() if len(rows)]
+        except queue.Empty:
+            pass
+        merged = [Arrival(name, 0, np.concatenate([a.rows for a in arrivals if a.table == name]))
+                  for name in sorted({a.table for a in arrivals}, key=INPUTS.index)]
+        ranges = []
+        for a in merged:
+            begin = self._next[a.table]
+            self._next[a.table] = begin + len(a.rows)
+            ranges.append(Range(a.table, 0, begin, begin + len(a.rows)))
+        self._last = tuple(merged)
+        return Taken(self._last, tuple(ranges))
+
+    def _steering(self) -> list[Arrival]:
+        commands = self.log.commands()
+        if not commands:
+            return []
+        rows = CONTROL.empty(len(commands))
+        rows["symbol"], rows["seq"], rows["ts_event_ns"] = -1, -1, np.iinfo(np.int64).max  # the tape's time, where it arrives
+        rows["command"] = [COMMANDS.index(command) for command in commands]
+        return [Arrival(CONTROL.name, 0, rows)]
+
+    def exactly(self, ranges: Sequence[Range]) -> Taken:
+        """The rows of these ranges again."""
+        return Taken(tuple(Arrival(r.table, 0, self.log.read(r)) for r in ranges), tuple(ranges))
+
+    def caught_up(self) -> bool:
+        """There is nothing before the beginning."""
+        return True
+
+    def ended(self) -> bool:
+        """Whether the source has come to its end."""
+        return self._ended
+
+    def keep(self, entry: Entry) -> None:
+        """Keep what a frame was made of; it is safe when this returns."""
+        self.log.append(entry, self._last, self._names)
+        self._last = ()
+        self._number = entry.number + 1
+
+    def settle(self) -> None:
+        """Nothing to wait for."""
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Frames that wait, under the name of the source."""
+        return {("source", 0): self._queue.qsize()}
+
+    def snapshot(self) -> Any:
+        """The log says where to go on. What the snapshot before this one covers may leave it for Parquet."""
+        self.log.rotate(self._number)
+        return None
+
+    def close(self) -> None:
+        """End the source; everything that was taken becomes Parquet."""
+        self.stop.set()
+        self.log.rotate(self._number, all_of_it=True)
+        self.log.close()

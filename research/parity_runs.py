@@ -1,0 +1,122 @@
+"""Parity of one run: its plan, its journal and its records from wherever it keeps them, and the verdict as one object."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from operators.assembly import Plan, plan
+from operators.strategies.documents import from_data
+from research.parity import Again, Input, compare, fed_by, rerun
+from research.parity_records import KafkaRecorded, Recorded, WarehouseRecorded
+from research.recording import config_of
+from research.running import STOPPED
+from research.stored import StoredRun
+from schemas.config_live import KafkaConfig
+from schemas.errors import UserError, unknown
+from schemas.frame import Arrival
+from schemas.tables import Rows
+from schemas.tables_desk import RUNS
+from sources.journal import Entry, read_journal
+from sources.kafka_input import KafkaInput, Taken
+from sources.local_log import LocalLog
+
+
+def plan_of(record: Mapping[str, Any]) -> Plan:
+    """The plan that a row of `runs` recorded."""
+    return plan(config_of(str(record["config"])), tuple(from_data(d) for d in json.loads(record["strategies"])))
+
+
+def kafka_parity(kafka: KafkaConfig, run: str, ts_from: int | None = None, ts_to: int | None = None) -> dict[str, Any]:
+    """Parity of a run on a broker's topics."""
+    from schemas.codec_json import decode_json_records
+    from schemas.messages import RUN, header_text
+    from sources.kafka_topics import payloads_of, polls_of
+    records = decode_json_records(RUNS, payloads_of(kafka, RUNS.name, run))
+    if not records:
+        known = sorted({header_text(h, RUN) for p in polls_of(kafka, [RUNS.name]) for h in p.header_sets} - {""})
+        raise unknown("run", run, known) if known else UserError(f'unknown run "{run}"; the topic {kafka.prefix}runs holds none')
+    journal, _ = read_journal(kafka, run)
+    entries = journal.after(0)
+    if not entries:
+        raise UserError(f"run {run} has no frames in the topic {kafka.prefix}journal")
+    feed = KafkaInput(kafka, journal.first_offsets())
+    data = json.loads(records[0]["data"])
+    source = Input(run, entries, lambda entry: feed.exactly(entry.ranges), lambda: feed.names, data["from"] == "earliest")
+
+    def second() -> Input:
+        again = KafkaInput(kafka, journal.first_offsets())
+        return Input(run, entries, lambda entry: again.exactly(entry.ranges), lambda: again.names, source.from_start)
+
+    return verdict(run, plan_of(records[0]), source, second, KafkaRecorded(kafka, run), records[-1]["state"] == STOPPED, bool(data["external"]),
+                   ts_from, ts_to)
+
+
+def local_parity(folder: Path, url: str, run: str, ts_from: int | None = None, ts_to: int | None = None) -> dict[str, Any]:
+    """Parity of a run without a broker: its input is in its folder, what it made is in the warehouse."""
+    log = LocalLog(folder, create=False)
+    record = json.loads(log.fact("run") or "{}")
+    if not record:
+        raise UserError(f"{folder}: the run never started")
+
+    def take(entry: Entry) -> Taken:
+        return Taken(tuple(Arrival(r.table, 0, log.read(r)) for r in entry.ranges if r.offset_to > r.offset_from), entry.ranges)
+
+    def source() -> Input:
+        return Input(run, log.entries(), take, lambda: tuple(log.names), True)
+
+    stored = StoredRun(url, run)
+    try:
+        return verdict(run, plan_of(record), source(), source, WarehouseRecorded(stored), record["state"] == STOPPED, False, ts_from, ts_to)
+    finally:
+        stored.client.close()
+        log.close()
+
+
+def verdict(run: str, made: Plan, source: Input, second: Callable[[], Input], recorded: Recorded, stopped: bool, external: bool,
+            ts_from: int | None, ts_to: int | None) -> dict[str, Any]:
+    """Replay and compare."""
+    from research.replaying import warm_up
+    warm_up(made)
+    again = Again()
+    rerun(made, source.frames(), external, again)
+    horizon, unpublished = (None, 0) if stopped else published(recorded, again, made, source.entries)
+
+    def keep(rows: Rows) -> Rows:
+        mask = np.ones(len(rows), bool)
+        if horizon is not None:
+            mask &= rows["seq"] < horizon
+        if ts_from is not None:
+            mask &= rows["ts_event_ns"] >= ts_from
+        if ts_to is not None:
+            mask &= rows["ts_event_ns"] < ts_to
+        return rows if mask.all() else rows[mask]
+
+    counts, difference = compare(recorded, again, made.strategy_names, keep)
+    result: dict[str, Any] = {
+        "run_id": run, "ok": difference is None, "frames": len(source.entries), "rows_in": sum(e.rows for e in source.entries),
+        "compared": counts, "unpublished_frames": unpublished, "difference": None,
+    }
+    if difference is not None:
+        result["difference"] = {**asdict(difference), "fed_by": fed_by(made, second(), external, difference)}
+    return result
+
+
+def published(recorded: Recorded, again: Again, made: Plan, entries: list[Entry]) -> tuple[int, int]:
+    """The tape position up to which a run that did not stop has surely published, and how many frames of its journal lie beyond.
+
+    The frame of the last row that is there may be there in part, so it does not count.
+    """
+    from research.parity import STAGES
+    symbols = recorded.symbols(again.symbols)
+    last = -1
+    for _, specs in STAGES:
+        for spec in specs:
+            rows = recorded.rows(spec, symbols, made.strategy_names)
+            last = max(last, int(rows["seq"].max()) if len(rows) else -1)
+    entry = next((e for e in entries if e.first_seq <= last < e.first_seq + e.rows), None)
+    horizon = 0 if entry is None else entry.first_seq
+    return horizon, sum(1 for e in entries if e.rows and e.first_seq >= horizon)

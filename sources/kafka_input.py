@@ -1,0 +1,127 @@
+"""The input topics as one stream of arrivals: what has come, or exactly the messages that a frame was once made of.
+
+Every message is taken once, in the order of its partition; a dead one counts as taken and is handed to `dead`.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from schemas.config_live import KafkaConfig
+from schemas.errors import PenstockError
+from schemas.frame import Arrival
+from schemas.tables_live import INPUTS
+from sources.journal import Range
+from sources.kafka_batch import BatchReader, Position
+from sources.kafka_rows import Block, Decoder, Interner
+
+POLL_MESSAGES = 16_384
+EXACTLY_S_MAX = 60.0
+Key = tuple[str, int]
+"""A table's topic and a partition."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a poll gave, and from where."""
+
+    arrivals: tuple[Arrival, ...] = ()
+    ranges: tuple[Range, ...] = ()
+
+
+class KafkaInput:
+    """positions: where to begin, by table and partition. names: symbols that have codes already. dead: takes records of dead letters."""
+
+    def __init__(self, kafka: KafkaConfig, positions: Mapping[Key, int], names: Sequence[str] = (),
+                 dead: Callable[[Sequence[dict[str, Any]]], None] = lambda records: None) -> None:
+        self.kafka, self._dead = kafka, dead
+        self._interner = Interner()
+        self._interner.restore(tuple(names))
+        self._decoder = Decoder(self._interner)
+        self._reader = BatchReader(kafka, [Position(t, p, o) for (t, p), o in sorted(positions.items())])
+        self.next: dict[Key, int] = {(p.table, p.partition): p.offset for p in self._reader.positions()}
+        self._blocks: dict[Key, list[Block]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the symbols by the decoder's codes."""
+        return self._interner.names
+
+    def _poll(self, timeout_s: float) -> int:
+        polled = self._reader.poll(POLL_MESSAGES, timeout_s)
+        if not len(polled):
+            return 0
+        decoded = self._decoder.decode(polled)
+        for block in decoded.blocks:
+            self._blocks.setdefault((block.table, block.partition), []).append(block)
+        if decoded.dead:
+            self._dead(decoded.dead)
+        return len(polled)
+
+    def take(self, timeout_s: float) -> Taken:
+        """All that is there, waiting for the first message at most so long."""
+        if not self._blocks:
+            self._poll(timeout_s)
+        if not self._blocks:
+            return Taken()
+        blocks, self._blocks = self._blocks, {}
+        ranges, arrivals = [], []
+        for key in sorted(blocks, key=lambda k: (INPUTS.index(k[0]), k[1])):
+            end = blocks[key][-1].offset_to
+            ranges.append(Range(*key, self.next[key], end))
+            self.next[key] = end
+            arrivals += [Arrival(*key, block.rows) for block in blocks[key] if len(block.rows)]
+        return Taken(tuple(arrivals), tuple(ranges))
+
+    def exactly(self, ranges: Sequence[Range]) -> Taken:
+        """The messages of these ranges, which begin where the last ones ended; what was read beyond them waits."""
+        deadline = time.monotonic() + EXACTLY_S_MAX
+        wanted = {(r.table, r.partition): r for r in ranges if r.offset_to > r.offset_from}
+        for key, r in wanted.items():
+            if self.next[key] > r.offset_from:
+                raise PenstockError(f"the journal goes back: {r} after offset {self.next[key]}")
+        while any(self._read_to(key) < r.offset_to for key, r in wanted.items()):
+            if self._poll(0.05):
+                deadline = time.monotonic() + EXACTLY_S_MAX
+            elif time.monotonic() > deadline:
+                raise PenstockError(f"the broker at {self.kafka.servers} did not give {list(wanted.values())} within {EXACTLY_S_MAX:.0f} s")
+        arrivals = []
+        for key, r in wanted.items():
+            arrivals += [Arrival(*key, rows) for rows in self._cut(key, r.offset_to) if len(rows)]
+            self.next[key] = r.offset_to
+        return Taken(tuple(arrivals), tuple(ranges))
+
+    def _read_to(self, key: Key) -> int:
+        blocks = self._blocks.get(key)
+        return blocks[-1].offset_to if blocks else self.next[key]
+
+    def _cut(self, key: Key, until: int) -> list[Any]:
+        """The rows of a partition before an offset, taken out of what was read."""
+        out, left = [], []
+        for b in self._blocks.pop(key, []):
+            if b.offset_to <= until:
+                out.append(b.rows)
+            elif b.offset_from >= until:
+                left.append(b)
+            else:
+                at = int(np.searchsorted(b.offsets, until))
+                out.append(b.rows[:at])
+                left.append(Block(b.table, b.partition, b.rows[at:], b.offsets[at:], until, b.offset_to))
+        if left:
+            self._blocks[key] = left
+        return out
+
+    def end(self, key: Key) -> int:
+        """One past the last message that is there now."""
+        return self._reader.watermarks(*key)[1]
+
+    def lag(self) -> dict[Key, int]:
+        """Messages that are there and were not read, as of the last fetch."""
+        return self._reader.lag()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._reader.close()
