@@ -6,7 +6,7 @@ import pkgutil
 import sys
 
 import bench
-from bench._harness import Result
+from bench._harness import Absent, Result
 
 
 def names() -> list[str]:
@@ -38,7 +38,7 @@ def main() -> int:
         print("give --runs of at least 1 and --rows of at least 10000", file=sys.stderr)
         return 2
     module = importlib.import_module(f"bench.{given.name}")
-    result: Result = module.measure(given.runs, given.rows or module.ROWS)
+    result: Result | Absent = module.measure(given.runs, given.rows or module.ROWS)
     print(result.as_json() if given.json else result.as_text())
     return 0
 

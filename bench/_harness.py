@@ -105,6 +105,20 @@ class Result:
         return "\n".join([*lines, f"  includes: {self.includes}", f"  machine: {machine()}"])
 
 
+@dataclass
+class Absent:
+    """A benchmark that cannot be run here, and what would change that."""
+
+    bench: str
+    why: str
+
+    def as_json(self) -> str:
+        return json.dumps({"bench": self.bench, "version": version("penstock"), "absent": self.why})
+
+    def as_text(self) -> str:
+        return f"{self.bench}: {self.why}"
+
+
 def machine() -> str:
     """Processor, cores and Python, in one line."""
     model = platform.processor() or platform.machine()

@@ -26,13 +26,18 @@ def parse_time(text: str | None, option: str) -> int | None:
         raise UserError(f'{option} "{text}" is not a time; write it like 2021-04-02 or 2021-04-02T10:30') from None
 
 
-def open_source(paths: list[str], ts_from: int | None, ts_to: int | None) -> Any:
-    """The tape of paths, or a simulated one from `sim:SYMBOLS:HOURS:SEED`."""
+def open_source(paths: list[str], ts_from: int | None, ts_to: int | None, config: Any = None) -> Any:
+    """The tape of paths; a simulated one from `sim:SYMBOLS:HOURS:SEED`; a stretch of topics from `kafka://HOST:PORT/trades?from=…`."""
     from sources.simulator import simulate
     from sources.tape import open_tape
     simulated = re.fullmatch(r"sim:(\d+):([0-9.]+):(\d+)", paths[0])
     if simulated and len(paths) == 1:
         return simulate(int(simulated[1]), float(simulated[2]), int(simulated[3]))
+    if paths[0].startswith("kafka:"):
+        if len(paths) > 1:
+            raise UserError(f"{paths[0]} and {paths[1]}: one URL names all topics of a tape, such as kafka://HOST:PORT/trades,quotes")
+        from sources.kafka_tape import open_kafka
+        return open_kafka(paths[0], None if config is None else config.kafka, ts_from, ts_to)
     return open_tape(paths, ts_from=ts_from, ts_to=ts_to)
 
 
@@ -41,15 +46,17 @@ def replay_command(paths: list[str], config: str | None, strategy: list[str] | N
                    as_json: bool) -> None:
     """Run it, record it, report it, print it."""
     started = time.perf_counter()
-    from research.replaying import check_engine, make_plan
+    from cli.secrets import expanded
+    from research.replaying import check_engine, load_config, make_plan
     if run_id is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", run_id):
         raise UserError(f'run id "{run_id}" has other characters than letters, digits, ".", "_" and "-"')
     name = run_id or time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + f"-{time.time_ns() % 1_000_000:06d}"
     if batch_rows is not None and batch_rows < 1:
         raise UserError(f"--batch-rows {batch_rows} is not positive")
     check_engine(engine, workers)
-    source = open_source(paths, parse_time(ts_from, "--from"), parse_time(ts_to, "--to"))
-    made = make_plan(config, strategy, source)
+    loaded = expanded(load_config(config))
+    source = open_source(paths, parse_time(ts_from, "--from"), parse_time(ts_to, "--to"), loaded)
+    made = make_plan(loaded, strategy, source)
     with progress("compiling", None, as_json):
         from research.replaying import warm_up
         compile_s = warm_up(made)

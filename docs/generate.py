@@ -1,10 +1,12 @@
 """Writes the pages that follow from the code: `python docs/generate.py`. The tests run the same functions and compare.
 
-`policy.md` comes from the policy's table, `features.md` from the register of features; in `life_of_a_tick.md` the output
+`policy.md` comes from the policy's table, `features.md` from the register of features, the metrics in `operations.md` from
+`telemetry/metrics.py`, the table in `topics.md` and the JSON Schema files in `schemas/` from the tables; in `life_of_a_tick.md` the output
 under each block of code is what the block printed.
 """
 
 import io
+import json
 import re
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -70,6 +72,41 @@ def features_page() -> str:
     return "".join(parts)
 
 
+def operations_page(page: str) -> str:
+    """The page on operations with the table of metrics between its two marks."""
+    from telemetry.metrics import DECLARED
+    said = {"every": "every flow", "pipeline": "the pipeline", "desk": "the desk, in the pipeline", "execute": "execute",
+            "ingest": "ingest", "archive": "the archive"}
+    parts = []
+    for flow, title in said.items():
+        parts.append(f"\nOf {title}:\n\n| metric | kind | labels | what it says |\n|---|---|---|---|\n")
+        parts += [f"| `{d.name}` | {d.kind} | {', '.join(f'`{name}`' for name in d.labels) or '–'} | {_cell(d.doc)} |\n"
+                  for d in DECLARED if d.flow == flow]
+    begin, end = "<!-- metrics, generated -->\n", "\n<!-- end of metrics -->"
+    return page[: page.index(begin) + len(begin)] + "".join(parts) + page[page.index(end):]
+
+
+def topics_page(page: str) -> str:
+    """The page on topics with the table of them between its two marks."""
+    from schemas.topics import FOR_EVER, TOPICS
+    parts = ["| topic | key | partitions | codec | kept | what identifies a row | what it holds |\n|---|---|---|---|---|---|---|\n"]
+    for name, topic in TOPICS.items():
+        kept = "for ever" if topic.retention_ms == FOR_EVER else f"{topic.retention_ms // 86_400_000} days"
+        identity = ", ".join(f"`{column}`" for column in topic.table.key)
+        parts.append(f"| [`{topic.name}`](schemas/{name}.json) | {topic.key} | {topic.partitions} | {topic.codec} | {kept} | {identity} "
+                     f"| {_cell(topic.table.doc)} |\n")
+    begin, end = "<!-- topics, generated -->\n", "<!-- end of topics -->"
+    return page[: page.index(begin) + len(begin)] + "".join(parts) + page[page.index(end):]
+
+
+def schema_files() -> dict[Path, str]:
+    """The JSON Schema of every topic's messages, a file each."""
+    from schemas.json_schema import json_schema
+    from schemas.topics import TOPICS
+    return {DOCS / "schemas" / f"{name}.json": json.dumps(json_schema(topic), indent=2, ensure_ascii=False) + "\n"
+            for name, topic in TOPICS.items()}
+
+
 def executed(page: str) -> str:
     """A page with the output of its Python blocks, run in order as one programme, under each of them."""
     scope: dict[str, Any] = {"__name__": "page"}
@@ -89,7 +126,13 @@ def main() -> None:
     """Write all of them."""
     life = DOCS / "life_of_a_tick.md"
     pages = {DOCS / "policy.md": policy_page(), DOCS / "features.md": features_page(), life: executed(life.read_text("utf-8"))}
+    operations = DOCS / "operations.md"
+    pages[operations] = operations_page(operations.read_text("utf-8"))
+    topics = DOCS / "topics.md"
+    pages[topics] = topics_page(topics.read_text("utf-8"))
+    pages.update(schema_files())
     for path, text in pages.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
         print(path.name)
 

@@ -27,6 +27,9 @@ OPTIONAL: Mapping[str, Mapping[str, Any]] = {
 }
 """Columns that a producer may leave out, and what they are then. A `seq` of -1 says that the row has no number of its writer."""
 
+OF_ONE_SYMBOL = ("trades", "quotes", "recorded", "funding", "reports")
+"""Input of which a row speaks for one symbol; one of `beats` or `control` may speak for all, and names none then."""
+
 _NUMBER: dict[str, Any] = {
     "anyOf": [{"type": "number"}, {"type": "null"}, {"enum": ["Infinity", "-Infinity"]}],
 }
@@ -37,18 +40,19 @@ def json_schema(topic: Topic) -> dict[str, Any]:
     """The schema of one JSON message of a topic; an Arrow message holds the same columns, many rows."""
     spec = topic.table
     optional = OPTIONAL.get(spec.name, {})
+    of_one = spec.name in OF_ONE_SYMBOL
     return {
         "$schema": DIALECT,
         "$id": f"{topic.name}.json",
         "title": topic.name,
         "description": spec.doc,
         "type": "object",
-        "properties": {f.name: {**_type(f), **({"default": optional[f.name]} if f.name in optional else {})} for f in spec.fields},
+        "properties": {f.name: {**_type(f, of_one), **({"default": optional[f.name]} if f.name in optional else {})} for f in spec.fields},
         "required": [f.name for f in spec.fields if f.name not in optional],
     }
 
 
-def _type(field: Field) -> dict[str, Any]:
+def _type(field: Field, of_one: bool) -> dict[str, Any]:
     described = {"description": field.doc}
     match field.kind:
         case "time":
@@ -63,6 +67,8 @@ def _type(field: Field) -> dict[str, Any]:
             return {"type": "string", "pattern": "^[0-9a-fA-F]{16}$", "description": f"{field.doc}; sixteen hex digits"}
         case "bool":
             return {"type": "boolean", **described}
+        case "symbol" if of_one:
+            return {"type": "string", "minLength": 1, "maxLength": 128, **described}
         case "symbol":
             return {"type": "string", "description": f"{field.doc}; empty for all of them"}
         case "enum" if field.labels:

@@ -1,7 +1,8 @@
 """Where compiled kernels are kept: a folder named by the content of every source that goes into them.
 
 Numba looks only at the file of the function it loads, so a change in a file that it calls would go unseen. Here any
-change in `schemas` or `operators` means another folder. Set before Numba is first imported; an explicit NUMBA_CACHE_DIR wins.
+change in `schemas`, in `operators` or in what else is `CALLED` means another folder. Set before Numba is first
+imported; an explicit NUMBA_CACHE_DIR wins.
 """
 
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 from blake3 import blake3
 
 ROOT = Path(__file__).resolve().parent.parent
+CALLED = ("sources/kafka_memory.py", "sources/kafka_numbers.py")
+"""Files of compiled functions that other files' kernels call, outside the rooms that are hashed whole."""
 KEPT = 3
 """Folders of older sources that are kept."""
 
@@ -21,6 +24,9 @@ def source_hash() -> str:
     for room in ("operators", "schemas"):
         for path in sorted((ROOT / room).rglob("*.py")):
             total.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    for name in CALLED:
+        if (ROOT / name).exists():
+            total.update(name.encode() + (ROOT / name).read_bytes())
     return total.hexdigest()[:16]
 
 

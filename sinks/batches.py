@@ -21,11 +21,15 @@ Records = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Part:
-    """What one `write` gave: rows (or records, or feature values) and the names that their codes stand for."""
+    """What one `write` gave: rows (or records, or feature values, or an Arrow table) and the names that their codes stand for.
 
-    rows: Rows | Records | FeatureRows
+    run_id: whose rows they are, where the batch is of several runs.
+    """
+
+    rows: Rows | Records | FeatureRows | pa.Table
     symbols: tuple[str, ...]
     strategies: tuple[str, ...]
+    run_id: str = ""
 
     @property
     def count(self) -> int:
@@ -35,7 +39,7 @@ class Part:
     def nbytes(self) -> int:
         if isinstance(self.rows, FeatureRows):
             return int(self.rows.values.nbytes + 80 * len(self.rows.bars))
-        if isinstance(self.rows, np.ndarray):
+        if isinstance(self.rows, np.ndarray | pa.Table):
             return int(self.rows.nbytes)
         return sum(len(str(value)) for record in self.rows for value in record.values())
 
@@ -44,8 +48,8 @@ class Part:
         if isinstance(self.rows, FeatureRows):
             f = self.rows
             piece = FeatureRows(f.interval_ns, f.names, f.bars[start:stop], f.values[start:stop])
-            return Part(piece, self.symbols, self.strategies)
-        return Part(self.rows[start:stop], self.symbols, self.strategies)
+            return Part(piece, self.symbols, self.strategies, self.run_id)
+        return Part(self.rows[start:stop], self.symbols, self.strategies, self.run_id)
 
 
 @dataclass
@@ -70,6 +74,12 @@ class Batch:
             return tables[0]
         return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
+    def run_ids(self) -> pa.Array:
+        """The run of every row, as a dictionary column."""
+        names = list(dict.fromkeys(part.run_id for part in self.parts))
+        codes = np.repeat(np.array([names.index(part.run_id) for part in self.parts], np.int32), [part.count for part in self.parts])
+        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
+
 
 def pieces(part: Part, rows_max: int) -> list[Part]:
     """A part in pieces of at most `rows_max` rows."""
@@ -81,6 +91,8 @@ def pieces(part: Part, rows_max: int) -> list[Part]:
 def _table(spec: TableSpec, part: Part) -> pa.Table:
     if isinstance(part.rows, FeatureRows):
         return features_to_compact(part.rows, part.symbols)
+    if isinstance(part.rows, pa.Table):
+        return part.rows
     return to_arrow(spec, part.rows, part.symbols, part.strategies)
 
 

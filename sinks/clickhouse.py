@@ -154,14 +154,18 @@ class ClickHouseSink:
         self._thread.start()
 
     def write(
-        self, spec: TableSpec, rows: Rows | Records, symbols: Sequence[str] = (), strategies: Sequence[str] = ()
-    ) -> None:
-        """Take rows (records, for a table with text columns); blocks while the queue is full."""
-        self._add(spec, Part(rows, tuple(symbols), tuple(strategies)))
+        self, spec: TableSpec, rows: Rows | Records | pa.Table, symbols: Sequence[str] = (), strategies: Sequence[str] = (),
+        run_id: str | None = None,
+    ) -> None:  # fmt: skip
+        """Take rows (records, for a table with text columns; an Arrow table of its schema); blocks while the queue is full.
+
+        run_id: whose they are, where it is not the sink's own run.
+        """
+        self._add(spec, Part(rows, tuple(symbols), tuple(strategies), self.run_id if run_id is None else run_id))
 
     def write_features(self, features: FeatureRows, symbols: Sequence[str]) -> None:
         """Take the feature values of closed bars."""
-        self._add(FEATURES, Part(features, tuple(symbols), ()))
+        self._add(FEATURES, Part(features, tuple(symbols), (), self.run_id))
 
     def write_frame(self, frame: Frame, strategies: Sequence[str] = (), skip: Sequence[str] = ()) -> None:
         """Take every table of a frame but those named in `skip`."""
@@ -233,8 +237,7 @@ class ClickHouseSink:
 
     def _store(self, batch: Batch) -> None:
         table = batch.table()
-        run = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int8()), table.num_rows), [self.run_id])
-        payload = memoryview(encode_ipc(table.add_column(0, ddl.RUN_ID, run), self._compression))
+        payload = memoryview(encode_ipc(table.add_column(0, ddl.RUN_ID, batch.run_ids()), self._compression))
         self._number += 1
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": f"{self._token}-{self._number}"}
         target = f"{ddl.quote(self._database)}.{ddl.quote(batch.spec.name)}"

@@ -19,7 +19,7 @@ from sources.kafka_batch import BatchReader, Position
 from sources.kafka_rows import Block, Decoder, Interner
 
 POLL_MESSAGES = 16_384
-EXACTLY_S_MAX = 60.0
+EXACTLY_S_MAX = 30.0
 Key = tuple[str, int]
 """A table's topic and a partition."""
 
@@ -87,12 +87,21 @@ class KafkaInput:
             if self._poll(0.05):
                 deadline = time.monotonic() + EXACTLY_S_MAX
             elif time.monotonic() > deadline:
-                raise PenstockError(f"the broker at {self.kafka.servers} did not give {list(wanted.values())} within {EXACTLY_S_MAX:.0f} s")
+                self._explain(list(wanted.values()))
         arrivals = []
         for key, r in wanted.items():
             arrivals += [Arrival(*key, rows) for rows in self._cut(key, r.offset_to) if len(rows)]
             self.next[key] = r.offset_to
         return Taken(tuple(arrivals), tuple(ranges))
+
+    def _explain(self, wanted: Sequence[Range]) -> None:
+        """Why messages that the journal names do not come."""
+        for r in wanted:
+            end = self.end((r.table, r.partition))
+            if end < r.offset_to:
+                raise PenstockError(f"{self.kafka.prefix}{r.table} partition {r.partition} ends at offset {end}, and the journal has read it up "
+                                    f"to {r.offset_to}: the log is not the one that the journal was written for")
+        raise PenstockError(f"the broker at {self.kafka.servers} gave nothing for {EXACTLY_S_MAX:.0f} s of what the journal names: {wanted[0]}")
 
     def _read_to(self, key: Key) -> int:
         blocks = self._blocks.get(key)

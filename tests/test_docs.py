@@ -47,6 +47,15 @@ def test_features_page_follows_the_register(generate: ModuleType) -> None:
     assert (DOCS / "features.md").read_text("utf-8") == generate.features_page(), "run: python docs/generate.py"
 
 
+def test_topics_page_and_schema_files_follow_the_tables(generate: ModuleType) -> None:
+    page = (DOCS / "topics.md").read_text("utf-8")
+    assert generate.topics_page(page) == page, "run: python docs/generate.py"
+    files = generate.schema_files()
+    assert sorted(files) == sorted((DOCS / "schemas").glob("*.json"))
+    for path, text in files.items():
+        assert path.read_text("utf-8") == text, "run: python docs/generate.py"
+
+
 def test_life_of_a_tick_executes(generate: ModuleType) -> None:
     page = (DOCS / "life_of_a_tick.md").read_text("utf-8")
     assert generate.executed(page) == page, "run: python docs/generate.py"

@@ -1,0 +1,36 @@
+"""`python tests/kafka/run.py [pytest's words]`: start a broker, run the tests that are marked `kafka` on it, stop it.
+
+The exit code is pytest's. Where Java is missing or too old it says so, loudly, and ends with 0: the same tests have run
+on librdkafka's mock cluster in `make test`.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.kafka.broker import JAVA_MIN, LIBS, ROOT, Broker, java_version
+
+
+def main(words: list[str]) -> int:
+    """Run them."""
+    version = java_version()
+    if version < JAVA_MIN:
+        found = f"Java {version} is here" if version else "there is no Java"
+        print(f"SKIPPED, nothing was tested on a real Kafka: it needs Java {JAVA_MIN}, and {found}", file=sys.stderr)
+        return 0
+    if not any(LIBS.glob("kafka_*.jar")):
+        print(f"SKIPPED, nothing was tested on a real Kafka: no jars in {LIBS.relative_to(ROOT)}; `make test-kafka` fetches them", file=sys.stderr)
+        return 0
+    with Broker() as broker:
+        print(f"Apache Kafka at {broker.servers}", flush=True)
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-m", "kafka", *words], cwd=ROOT, check=False,
+            env={**os.environ, "PENSTOCK_TEST_KAFKA": broker.servers},
+        ).returncode  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

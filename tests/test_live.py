@@ -1,0 +1,158 @@
+"""The running pipeline on Kafka: one result whatever the polls, the workers and the stops, and a replay that proves it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import research.parity as parity_module
+from operators.market.features import Features
+from research.digests import Digests
+from research.parity_runs import kafka_parity
+from schemas.config_live import KafkaConfig
+from schemas.errors import PenstockError, UserError
+from schemas.frame import Frame
+from schemas.ids import name_id
+from schemas.tables import TRADES
+from sinks.kafka import KafkaSink
+from tests.kafka_broker import kafka, servers  # noqa: F401
+from tests.live_runs import command, ingest, market, plan_for, ready, run
+
+
+def digests(made: Any, frames: list[Frame]) -> dict[str, str]:
+    found = Digests(made.strategy_names)
+    for frame in frames:
+        found.add(frame)
+    return {**found.values(), **found.records()}
+
+
+def test_a_run_is_its_replay_on_one_and_on_two_workers(kafka: KafkaConfig, tmp_path: Path) -> None:
+    ready(kafka)
+    command(kafka)
+    ingest(kafka)
+    made = plan_for(kafka, tmp_path)
+    one, two = run(made, "one"), run(made, "two", workers=2)
+    assert digests(made, one) == digests(made, two)
+    assert sum(len(f.rows(TRADES)) for f in one) == sum(len(f.tables.get("trades", ())) for f in market().frames(10_000))
+    for name in ("one", "two"):
+        result = kafka_parity(kafka, name)
+        assert result["ok"] and result["unpublished_frames"] == 0, result
+        assert result["compared"]["fills"] > 0 and result["compared"]["features"] > 0 and result["compared"]["decisions"] > 5
+
+
+def test_stopped_and_started_again_it_goes_on_where_it_was(kafka: KafkaConfig, tmp_path: Path) -> None:
+    ready(kafka)
+    command(kafka)
+    ingest(kafka, codec="json")
+    made = plan_for(kafka, tmp_path)
+    expected = digests(made, run(made, "whole"))
+    frames: list[Frame] = []
+    for stop_after in (2, 1, 3, None):
+        frames += run(made, "parts", stop_after=stop_after)
+    assert [f.number for f in frames] == list(range(len(frames)))
+    assert digests(made, frames) == expected
+    assert kafka_parity(kafka, "parts")["ok"]
+
+
+def test_without_its_recovery_store_a_run_is_formed_again_from_its_journal(kafka: KafkaConfig, tmp_path: Path) -> None:
+    ready(kafka)
+    command(kafka)
+    ingest(kafka)
+    first, second = plan_for(kafka, tmp_path / "a"), plan_for(kafka, tmp_path / "b")
+    before = run(first, "r", stop_after=2)
+    after = run(second, "r")
+    assert [f.number for f in after[: len(before)]] == [f.number for f in before]
+    assert digests(first, before) == digests(first, after[: len(before)])
+    assert kafka_parity(kafka, "r")["ok"]
+
+
+def test_a_change_in_a_feature_is_located(kafka: KafkaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready(kafka)
+    ingest(kafka)
+    run(plan_for(kafka, tmp_path))
+    step = Features.step
+    seen = {"bars": 0}
+
+    def changed(self: Features, frame: Frame) -> Frame:
+        out = step(self, frame)
+        sets = []
+        for found in out.features:
+            values = found.values.copy()
+            for k in range(len(values)):
+                seen["bars"] += 1
+                if seen["bars"] > 40:
+                    values[k, 0] += 1e-9
+            sets.append(replace(found, values=values))
+        return replace(out, features=tuple(sets))
+
+    monkeypatch.setattr(Features, "step", changed)
+    result = kafka_parity(kafka, "r")
+    found = result["difference"]
+    assert not result["ok"] and (found["stage"], found["table"]) == ("features", "features")
+    assert len(found["columns"]) == 1 and found["recorded"]["seq"] == found["replayed"]["seq"]
+    monkeypatch.undo()
+    bars = sum(1 for name in ("features",) for _ in range(result["compared"][name]))
+    assert bars > 41
+    assert found["fed_by"]["journal"]["messages"] and "features" in found["fed_by"]["rows"] and "bars" in found["fed_by"]["rows"]
+
+
+def test_a_change_in_a_limit_is_located(kafka: KafkaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready(kafka)
+    command(kafka)
+    ingest(kafka)
+    run(plan_for(kafka, tmp_path))
+    stricter = parity_module.desk
+
+    def changed(made: Any, *args: Any) -> Any:
+        money = stricter(made, *args)
+        money.desk.policy["positions_max"] = 0
+        return money
+
+    monkeypatch.setattr(parity_module, "desk", changed)
+    result = kafka_parity(kafka, "r")
+    found = result["difference"]
+    assert not result["ok"] and (found["stage"], found["table"]) == ("gate", "decisions")
+    assert (found["recorded"]["reason"], found["replayed"]["reason"]) == ("approved", "open_positions")
+    assert "signals" in found["fed_by"]["rows"]
+
+
+def test_a_run_does_not_go_on_with_another_plan(kafka: KafkaConfig, tmp_path: Path) -> None:
+    ready(kafka)
+    made = plan_for(kafka, tmp_path)
+    run(made)
+    other = replace(made, config=replace(made.config, conflict="netting" if made.config.conflict != "netting" else "independent"))
+    with pytest.raises(UserError, match='run "r" began with another config conflict; start a new run with --run'):
+        run(other)
+
+
+def test_what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_on(kafka: KafkaConfig, tmp_path: Path) -> None:
+    from confluent_kafka import Producer
+
+    from schemas.codec_json import decode_json_records
+    from schemas.tables_live import DEAD_LETTER
+    from sources.kafka_topics import payloads_of
+    ready(kafka)
+    good = b'{"ts_event_ns": 1700000000000000000, "symbol": "BTC/USDT", "price": 100.5, "size": 1}'
+    producer: Any = Producer({"bootstrap.servers": kafka.servers})
+    for payload in (good, b'{"ts_event_ns": 1, "symbol": "BTC/USDT", "price": "abc", "size": 1}', b"\x00rubbish", good):
+        producer.produce(f"{kafka.prefix}trades", payload, partition=1)
+    producer.flush(10)
+    frames = run(plan_for(kafka, tmp_path))
+    assert sum(len(f.rows(TRADES)) + len(f.tables.get("rejected", ())) for f in frames) >= 2
+    dead = decode_json_records(DEAD_LETTER, payloads_of(kafka, "dead_letter", "r"))
+    assert [(d["partition"], d["offset"]) for d in dead] == [(1, 1), (1, 2)]
+    assert "price" in dead[0]["error"] and dead[0]["topic"] == f"{kafka.prefix}trades"
+    assert kafka_parity(kafka, "r")["ok"]
+
+
+def test_a_log_that_is_not_the_journals_is_refused(kafka: KafkaConfig, tmp_path: Path) -> None:
+    from schemas.tables_live import JOURNAL
+    from sources.journal import Entry, Range, journal_rows
+    ready(kafka)
+    ingest(kafka)
+    with KafkaSink(kafka, "r", "paper") as sink:
+        entry = Entry(0, (Range("trades", name_id(market().symbols[0]) % 4, 0, 1),), False, 0, 0, 99)
+        sink.write(JOURNAL, journal_rows(entry, 5))
+    with pytest.raises(PenstockError, match="frame 0 of run r was rows 0 to 99 and is now .*: the log is not the one that the journal"):
+        run(plan_for(kafka, tmp_path))
