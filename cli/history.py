@@ -65,7 +65,8 @@ def _print(done: dict[str, Any]) -> None:
     for f in done["files"]:
         for gap in f["gaps"][:10]:
             first, end = (gap["from"], gap["to"]) if "from" in gap else (gap["from_id"], gap["to_id"])
-            out.print(f"{f['symbol']}: the exchange does not have {gap['missing']:,} between {first} and {end}", highlight=False)
+            out.print(f"{f['symbol']}: the exchange does not have {gap['missing']:,} between {first} and {end}", highlight=False,
+                      soft_wrap=True)
         if len(f["gaps"]) > 10:
             out.print(f"{f['symbol']}: and {len(f['gaps']) - 10} gaps more, in gaps.json", highlight=False)
     if done["stopped"]:

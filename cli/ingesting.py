@@ -46,8 +46,8 @@ def stopping() -> Iterator[Stop]:
 
 
 def ingest_command(file: list[str], frames: list[str], simulate: str | None, exchange: str | None, symbols: str | None, config: str | None,
-                   servers: str | None, pace: str, beat: str | None, codec: str | None, writer: str | None, ts_from: str | None, ts_to: str | None,
-                   linger_ms: float, as_json: bool) -> None:
+                   servers: str | None, pace: str, beat: str | None, codec: str | None, writer: str | None, ts_from: str | None,
+                   ts_to: str | None, linger_ms: float, as_json: bool) -> None:
     """One source, all of it or until it is told to stop."""
     from research.replaying import load_config
     from sources.ingest_pace import beat_of, parse_pace
@@ -76,7 +76,8 @@ def ingest_command(file: list[str], frames: list[str], simulate: str | None, exc
     source = _source(given[0], file or frames, simulate, parse_time(ts_from, "--from"), parse_time(ts_to, "--to"))
     beat_ns = beat_of(source, beat)
     name = writer or tape_writer(given[0].strip("-"), source, beat_ns)
-    ingest(source, made, kafka_of(config, servers)[1], name, speed, beat_ns, codec or ("arrow" if speed == 0 else "json"), linger_ms, as_json)
+    chosen = codec or ("arrow" if speed == 0 else "json")
+    ingest(source, made, kafka_of(config, servers)[1], name, speed, beat_ns, chosen, linger_ms, as_json)
 
 
 def tape_writer(kind: str, source: Any, beat_ns: int) -> str:

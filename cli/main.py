@@ -98,6 +98,105 @@ def simulate(
     simulate_command(out, symbols, hours, seed, quotes, json)
 
 
+@app.command()
+def report(run_id: Annotated[str, typer.Argument(metavar="RUN")], out: Annotated[Optional[str], typer.Option(help="HTML file.")] = None,  # noqa: UP045
+           warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Write the HTML report of a run that is in the warehouse."""
+    from cli.stored import report_command
+    report_command(run_id, out, warehouse, json)
+
+
+@app.command()
+def explain(order_id: Annotated[str, typer.Argument(metavar="ORDER_ID")],
+            run_id: Annotated[Optional[str], typer.Option("--run", help="Run; default: the latest that has it.")] = None,  # noqa: UP045
+            warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """From an order, sent or refused, back to its signal, features, bar, ticks, policy and every gate verdict."""
+    from cli.stored import explain_command
+    explain_command(order_id, run_id, warehouse, json)
+
+
+@app.command()
+def doctor(warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Check versions, clock, disk and warehouse; say what is missing and how to get it."""
+    from cli.doctor import doctor_command
+    doctor_command(warehouse, json)
+
+
+@runs.command("list")
+def runs_list(warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """All runs, newest first."""
+    from cli.stored import runs_list_command
+    runs_list_command(warehouse, json)
+
+
+@runs.command("show")
+def runs_show(run_id: Annotated[str, typer.Argument(metavar="RUN")], warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Summary and hashes of one run."""
+    from cli.stored import runs_show_command
+    runs_show_command(run_id, warehouse, json)
+
+
+@runs.command("compare")
+def runs_compare(a: Annotated[str, typer.Argument(metavar="RUN")], b: Annotated[str, typer.Argument(metavar="OTHER")],
+                 warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Two runs side by side; names the first stage whose hash differs. Exit code 1 where one does."""
+    from cli.stored import runs_compare_command
+    raise typer.Exit(runs_compare_command(a, b, warehouse, json))
+
+
+@audit.command("verify")
+def audit_verify(run_id: Annotated[str, typer.Argument(metavar="RUN")], warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Hash the run's stored records again and compare with its audit chain. Exit code 1 where a block differs."""
+    from cli.stored import audit_verify_command
+    raise typer.Exit(audit_verify_command(run_id, warehouse, json))
+
+
+@policy.command("show")
+def policy_show(config: Annotated[Optional[str], typer.Option(help="Configuration in YAML.")] = None, json: Json = False) -> None:  # noqa: UP045
+    """The policy in force, defaults filled in."""
+    from cli.features import policy_command
+    policy_command(config, json)
+
+
+@strategies.command("list")
+def strategies_list(json: Json = False) -> None:
+    """The built-in strategies."""
+    from cli.features import strategies_list_command
+    strategies_list_command(json)
+
+
+@strategies.command("show")
+def strategies_show(name: Annotated[str, typer.Argument(help="A built-in or a YAML file.")], json: Json = False) -> None:
+    """A strategy's rules; validates a file."""
+    from cli.features import strategies_show_command
+    strategies_show_command(name, json)
+
+
+@warehouse.command("serve")
+def warehouse_serve(directory: Annotated[str, typer.Option("--dir", help="Where the data lives.")] = ".penstock/warehouse",
+                    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+                    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8123) -> None:
+    """Serve the embedded ClickHouse over ClickHouse's HTTP protocol until Ctrl-C."""
+    from cli.warehousing import serve_command
+    serve_command(directory, host, port)
+
+
+@warehouse.command("query")
+def warehouse_query(sql: Annotated[str, typer.Argument(help="A SELECT.")], warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Run a query and print its rows."""
+    from cli.warehousing import query_command
+    query_command(sql, warehouse, json)
+
+
+@warehouse.command("export")
+def warehouse_export(run_id: Annotated[str, typer.Argument(metavar="RUN")],
+                     out: Annotated[str, typer.Option(help="Folder for one Parquet file a table.")],
+                     warehouse: WarehouseUrl = None, json: Json = False) -> None:
+    """Write all tables of a run as Parquet."""
+    from cli.warehousing import export_command
+    export_command(run_id, out, warehouse, json)
+
+
 Servers = Annotated[Optional[str], typer.Option(  # noqa: UP045
     "--servers", metavar="HOST:PORT,...", help="Kafka brokers. Default: the configuration's section kafka.")]
 ConfigPath = Annotated[Optional[str], typer.Option("--config", help="Configuration in YAML.")]  # noqa: UP045

@@ -32,6 +32,33 @@ def source_frames(file: list[str] | None, simulate: str | None, pace: str, beat:
     return source, frames
 
 
+def exchange_frames(loaded: Any, exchange: str | None, symbols: str | None) -> Callable[..., Iterator[Any]]:
+    """The frames of an exchange, as they come."""
+    from cli.ingesting import exchange_of
+    from sources.exchange_frames import live_frames
+    asked = exchange_of(loaded, exchange, symbols)
+
+    def frames(skip: int, stopping: Callable[[], bool]) -> Iterator[Any]:
+        yield from live_frames(asked, skip, stopping)
+
+    return frames
+
+
+def local_source(loaded: Any, file: list[str] | None, simulate: str | None, exchange: str | None, symbols: str | None, pace: str,
+                 beat: str | None) -> tuple[Any, Callable[..., Iterator[Any]]]:
+    """The one source of a run without a broker; a recording's tape too, which says what bars it has."""
+    asked = {"--file": bool(file), "--simulate": bool(simulate), "--exchange": bool(exchange)}
+    given = [option for option, value in asked.items() if value]
+    if not given and loaded.exchange is not None:
+        given = ["--exchange"]
+    if len(given) != 1:
+        raise UserError("no section `kafka` in the configuration, so give one source: --file PATH, --simulate SYMBOLS:HOURS:SEED or "
+                        "--exchange NAME --symbols …; or a configuration with `kafka: {servers: 127.0.0.1:9092}`")
+    if given == ["--exchange"]:
+        return None, exchange_frames(loaded, exchange, symbols)
+    return source_frames(file, simulate, pace, beat)
+
+
 class Watched:
     """Counts what went by, and says so on the terminal once a second."""
 
@@ -69,6 +96,22 @@ class Watched:
 
 
 @contextlib.contextmanager
+def measured(config: Any, run: str, process: int) -> Iterator[None]:
+    """The page of metrics, where the configuration wants one, up before the kernels compile."""
+    from telemetry.frames import account_started
+    from telemetry.metrics import flow_started
+    from telemetry.serve import start
+    flow_started("pipeline", run)
+    account_started(config.account, config.policy)
+    exporter = start(config.live, "pipeline", run, process)
+    try:
+        yield
+    finally:
+        if exporter is not None:
+            exporter.stop()
+
+
+@contextlib.contextmanager
 def draining(stop: threading.Event) -> Iterator[None]:
     """SIGTERM and the first Ctrl-C let the run finish what it has and take a snapshot; a second Ctrl-C ends it at once."""
     def ask(number: int, _: object) -> None:
@@ -96,33 +139,26 @@ def run_command(kind: str, config: str | None, strategy: list[str] | None, run: 
     number, addresses = cluster_of(process, peers)
     if workers < 1:
         raise UserError(f"--workers {workers} is not a number of workers; give 1 or more")
-    frames, source = None, None
     if loaded.kafka is None:
-        if not file and not simulate:
-            raise UserError("no section `kafka` in the configuration, and no source: give --file PATH or --simulate SYMBOLS:HOURS:SEED, "
-                            "or a configuration with `kafka: {servers: 127.0.0.1:9092}`")
         if addresses or kind == "live":
             who = "several processes need" if addresses else "run live needs"
             raise UserError(f"{who} a broker: a section `kafka` in the configuration")
-        source, frames = source_frames(file, simulate, pace, beat)
-    elif file or simulate:
+        source, frames = local_source(loaded, file, simulate, exchange, symbols, pace, beat)
+    elif file or simulate or exchange:
         raise UserError("with a section `kafka` the rows come from the topics; bring them there with `penstock ingest`")
+    else:
+        source, frames = None, None
     if kind == "live" and loaded.venue is None:
-        raise UserError("run live needs a section `venue` in the configuration: the first of two acts; the second is `penstock control enable`")
+        raise UserError("run live needs a section `venue` in the configuration: that is the first of two acts; the second is "
+                        "`penstock control enable`")
     made = make_plan(loaded, strategy, source)
-    warm_up(made)
     watched = Watched(name, as_json)
     running = Running(made, name, external=kind == "live", start=parse_start(start), once=once, workers=workers, process=number,
                       peers=addresses, frames=frames, command=" ".join(["penstock", *sys.argv[1:]]), seen=watched)
-    if enable:
-        send_command(loaded, running.folder, "enable")
-    from telemetry.frames import account_started
-    from telemetry.metrics import flow_started
-    from telemetry.serve import start as serve_metrics
-    flow_started("pipeline", name)
-    exporter = serve_metrics(loaded.live, "pipeline", name, number)
-    account_started(loaded.account, loaded.policy)
-    try:
+    with measured(loaded, name, number):
+        warm_up(made)
+        if enable:
+            send_command(loaded, running.folder, "enable")
         with draining(running.stop):
             if loaded.kafka is None:
                 from cli.warehousing import warehouse_at
@@ -131,9 +167,6 @@ def run_command(kind: str, config: str | None, strategy: list[str] | None, run: 
                     running.go()
             else:
                 running.go()
-    finally:
-        if exporter is not None:
-            exporter.stop()
     if not as_json and sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     if as_json:

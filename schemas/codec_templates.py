@@ -33,6 +33,8 @@ _Words = npt.NDArray[np.int64]
 class _Template:
     """A stream, and where its values are: per column (kind, first word in a row, width, byte in the stream, codes there are)."""
 
+    spec: TableSpec
+    """Kept, so that its id stays its own."""
     stream: npt.NDArray[np.uint8]
     columns: _Words
     names_at: tuple[int, int]
@@ -47,9 +49,9 @@ class TemplateEncoder:
     def encode(self, spec: TableSpec, rows: Rows, symbols: Sequence[str] = (), strategies: Sequence[str] = ()) -> bytes:
         """The rows as one Arrow IPC stream. ValueError where a code has no name."""
         if not 0 < len(rows) <= ROWS_MAX:
-            return encode_ipc(to_arrow(spec, rows, symbols, strategies)).to_pybytes()
+            return _plain(spec, rows, symbols, strategies)
         texts = [name.encode() for name in symbols]
-        key = (spec.name, spec.fields, len(rows), tuple(map(len, texts)), tuple(strategies))
+        key = (id(spec), len(rows), tuple(map(len, texts)), tuple(strategies))
         template = self._templates.get(key)
         if template is None:
             template = _made(spec, len(rows), tuple(symbols), tuple(strategies))
@@ -61,10 +63,16 @@ class TemplateEncoder:
         out = template.stream.copy()
         words = np.ascontiguousarray(rows).view(np.int64).reshape(len(rows), -1)
         if not _fill(out, out.view(np.int64), out.view(np.int32), words, template.columns):
-            return encode_ipc(to_arrow(spec, rows, symbols, strategies)).to_pybytes()
+            return _plain(spec, rows, symbols, strategies)
         start, stop = template.names_at
-        out[start:stop] = np.frombuffer(b"".join(texts), np.uint8)
-        return out.tobytes()
+        if stop > start:
+            out[start:stop] = np.frombuffer(b"".join(texts), np.uint8)
+        return bytes(out.data)
+
+
+def _plain(spec: TableSpec, rows: Rows, symbols: Sequence[str], strategies: Sequence[str]) -> bytes:
+    made: bytes = encode_ipc(to_arrow(spec, rows, symbols, strategies)).to_pybytes()
+    return made
 
 
 def _made(spec: TableSpec, n: int, symbols: tuple[str, ...], strategies: tuple[str, ...]) -> _Template:
@@ -92,12 +100,12 @@ def _made(spec: TableSpec, n: int, symbols: tuple[str, ...], strategies: tuple[s
             assert dictionary is not None
             start = dictionary.buffers()[2].address - source.address
             names_at = start, start + sum(len(name.encode()) for name in symbols)
-    return _Template(stream, np.array(columns, np.int64), names_at)
+    return _Template(spec, stream, np.array(columns, np.int64), names_at)
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def _fill(out: Any, out8: Any, out4: Any, words: Any, columns: Any) -> bool:
-    """Write the values into the stream: `out` as bytes, `out8` and `out4` the same as words of eight and four. False: a code has no name."""
+    """Write the values into the stream: `out` are its bytes, `out8` and `out4` the same by eight and four. False: a code has no name."""
     for c in range(len(columns)):
         kind, first, width, at, codes = columns[c]
         for i in range(len(words)):

@@ -20,7 +20,7 @@ from schemas.tables_live import DEAD_LETTER, R_CANCELLED, R_FILLED, R_SENT
 from sinks.execute_chain import Approval, ApprovalChain, ChainBroken
 from sinks.execute_clock import MarketClock
 from sinks.execute_log import Log, Message
-from sinks.execute_order import Counts, Courier, Pace, Step
+from sinks.execute_order import Counts, Courier, Pace, Step, pause
 from sinks.execute_orders import AT_VENUE, Order, Writer, read_approvals, read_reports, report_message
 from sinks.venue import Seen, Venue
 from telemetry import logs, metrics
@@ -76,8 +76,7 @@ class Executor:
         """Until stopped, or, with `drain`, until every order that is on the log is final."""
         await self.journal.open()
         try:
-            if self.venue is not None:
-                await self.venue.open()
+            await self._connect()
             try:
                 await self._recover()
                 if not (drain and self._idle()):
@@ -96,10 +95,25 @@ class Executor:
                 await self.venue.close()
             await self.journal.close()
 
+    async def _connect(self) -> None:
+        """Open the venue, as often as it takes; a user's mistake ends it at once."""
+        pause_s = self.pace.poll_s_min
+        while self.venue is not None and not self._stopping.is_set():
+            try:
+                await self.venue.open()
+                return
+            except UserError:
+                raise
+            except PenstockError as error:
+                log.warning("trying again", said=str(error))
+            await pause(self._stopping, pause_s)
+            pause_s = min(2 * pause_s, self.pace.poll_s_max)
+
     async def _recover(self) -> None:
-        while not self.journal.caught_up:
+        while not self.journal.caught_up and not self._stopping.is_set():
             await self._take(await self.journal.read())
-        self.writer = (self._epoch + 1, secrets.token_hex(4))
+        # of two that start on the same log, the later one takes over; the word makes them two
+        self.writer = (self._epoch + 1, f"{self.clock.wall_ns():016x}-{secrets.token_hex(4)}")
         self._live = True
         self._pass_final()
         waiting = [o for o in self._open if not o.final]
@@ -263,7 +277,7 @@ class Executor:
                     log.error("an order was left to the next start", said=str(task.exception()))
 
     def _idle(self) -> bool:
-        return not self._tasks and self._orders_open() == 0
+        return self.venue is None or (not self._tasks and self._orders_open() == 0)
 
     def _orders_open(self) -> int:
         return sum(not o.final for o in self._open)

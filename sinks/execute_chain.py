@@ -56,9 +56,14 @@ def claimed_digest(approval: Approval) -> bytes:
     return np.array([approval.row[f"digest_{k}"] for k in range(4)], "<u8").tobytes()
 
 
+def digest_of(previous: bytes, approval: Approval) -> bytes:
+    """The digest that follows from the one before it and the record."""
+    return blake3(previous + canonical(approval)).digest()
+
+
 def verify_approval(previous: bytes, approval: Approval) -> bytes:
     """The record's digest, checked; ChainBroken where it is not what follows from `previous`."""
-    digest = blake3(previous + canonical(approval)).digest()
+    digest = digest_of(previous, approval)
     if digest != claimed_digest(approval):
         raise ChainBroken(f"approval {approval.row['approval_no']} does not follow from the one before it: its digest is "
                           f"{claimed_digest(approval).hex()[:16]}…, the record gives {digest.hex()[:16]}…")
@@ -85,9 +90,8 @@ class ApprovalChain:
         if run != self.run or not self.count:
             self._begin(run, number)
         if 1 <= number <= self.count:
-            held = self._digests[(number - 1) * DIGEST_BYTES : number * DIGEST_BYTES]
-            before = bytes(self._digests[(number - 2) * DIGEST_BYTES : (number - 1) * DIGEST_BYTES]) or bytes(DIGEST_BYTES)
-            if verify_approval(before, approval) != held:
+            held, before = self._digest(number), self._digest(number - 1)
+            if not claimed_digest(approval) == held == digest_of(before, approval):
                 raise ChainBroken(f"approval {number} is there twice with different contents")
             return False
         if number != self.count + 1:
@@ -96,6 +100,9 @@ class ApprovalChain:
         self._digests += verify_approval(self.head, approval)
         self.count = number
         return True
+
+    def _digest(self, number: int) -> bytes:
+        return bytes(self._digests[(number - 1) * DIGEST_BYTES : number * DIGEST_BYTES]) if number else bytes(DIGEST_BYTES)
 
     def _begin(self, run: str, number: int) -> None:
         if run in self._closed:

@@ -6,6 +6,7 @@ the order or that time is over.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
@@ -84,7 +85,7 @@ class Courier:
                 return
             except NotTaken as error:
                 log.warning("not taken", order=order.client_id, said=str(error), retry_s=error.retry_s)
-                await self._pause(max(error.retry_s, self.pace.poll_s_min))
+                await pause(self.stopping, max(error.retry_s, self.pace.poll_s_min))
                 order.claimed_ns = 0  # certainly no order came of it
             except Unanswered as error:
                 log.warning("no answer, asking by id", order=order.client_id, said=str(error))
@@ -127,19 +128,19 @@ class Courier:
                     seen = await self.venue.ask(order.intent())
             except Unreachable as error:
                 log.warning("cannot ask", order=order.client_id, said=str(error))
-                await self._pause(max(error.retry_s, pause_s))
+                await pause(self.stopping, max(error.retry_s, pause_s))
             else:
                 self.step("asked")
                 if seen is not None:
                     return seen
                 over_ns = order.claimed_ns + int(self.pace.doubt_s * 1e9) if order.claimed_ns else 0
-                if not order.was_at_venue:
+                if asked_ns >= over_ns and not order.was_at_venue:
                     order.claimed_ns = 0
                     return None
                 if order.was_at_venue:
                     log.error("the venue does not know an order that it had; it is not sent again", order=order.client_id)
                     pause_s = self.pace.poll_s_max
-                await self._pause(min(pause_s, max((over_ns - self.clock.wall_ns()) / 1e9, self.pace.poll_s_min)))
+                await pause(self.stopping, min(pause_s, max((over_ns - self.clock.wall_ns()) / 1e9, self.pace.poll_s_min)))
             pause_s = min(2 * pause_s, self.pace.poll_s_max)
         return None
 
@@ -155,7 +156,7 @@ class Courier:
                 if seen.final:
                     self.step("followed")
                     return
-            await self._pause(pause_s)
+            await pause(self.stopping, pause_s)
             if self.stopping.is_set():
                 return
             pause_s = min(1.5 * pause_s, self.pace.poll_s_max)
@@ -164,7 +165,7 @@ class Courier:
                     found = await self.venue.ask(order.intent())
             except Unreachable as error:
                 log.warning("cannot ask", order=order.client_id, said=str(error))
-                await self._pause(error.retry_s)
+                await pause(self.stopping, error.retry_s)
                 continue
             self.step("asked")
             seen = found or seen
@@ -184,13 +185,10 @@ class Courier:
         metrics.ORDERS_REJECTED.labels(reason=reason).inc()
         await self.report(order, R_REJECTED, order.seen)
 
-    async def _pause(self, pause_s: float) -> None:
-        """Wait, unless the process is to end."""
-        if pause_s <= 0:
-            return
-        try:
-            async with asyncio.timeout(pause_s):
-                await self.stopping.wait()
-        except TimeoutError:
-            pass
 
+async def pause(stopping: asyncio.Event, pause_s: float) -> None:
+    """Wait, unless the process is to end."""
+    if pause_s > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await stopping.wait()

@@ -29,6 +29,7 @@ _STILL_S = 0.2
 """What a killed writer had on the wire is on the log after that long."""
 _ROUNDS_MAX = 20
 _PROGRESS_S_MAX = 30.0
+_SOON = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
 Ints = npt.NDArray[np.int64]
 Place = tuple[str, int]
 """A table's name and a partition of its topic."""
@@ -135,6 +136,19 @@ def _checkpoint(consumer: Any, topics: Topics, name: str,
             raise UserError(f'topic {topic} has {n} partitions and had {known} when "{name}" wrote to it: a symbol\'s rows would be in two '
                             f"of them; give another --writer and start a new run")
     return tails, starts
+
+
+def _watermarks(consumer: Any, topic: str, partition: int) -> tuple[int, int]:
+    """The first offset and the end; a partition that has just been made may have no leader for a moment."""
+    deadline = time.monotonic() + CONNECT_S_MAX
+    while True:
+        try:
+            first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=CONNECT_S_MAX, cached=False)
+            return first, end
+        except KafkaException as error:
+            if error.args[0].code() not in _SOON or time.monotonic() > deadline:
+                raise
+            time.sleep(_STILL_S)
 
 
 def _scan(consumer: Any, topics: Topics, specs: Mapping[str, TableSpec],

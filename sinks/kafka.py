@@ -14,20 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from schemas.codec import NO_NAME, encode_ipc, to_arrow
-from schemas.codec_features import FEATURES, features_to_compact
+from schemas.codec_features import FEATURES
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError
 from schemas.frame import FeatureRows, Frame
 from schemas.ids import name_id
-from schemas.messages import encode, headers
+from schemas.messages import headers
 from schemas.tables import Rows, TableSpec
 from schemas.topics import TOPICS, Topic
 from sinks.batches import Records
 from sinks.kafka_client import Noted, client_settings, connected, explained, opened, partition_count
+from sinks.kafka_payloads import MESSAGE_BYTES, Payloads
 
-MESSAGE_BYTES = 512 * 1024
-"""Rows of one Arrow message take about so much at most; brokers refuse a message beyond 1 MiB by default."""
 QUEUE_MESSAGES = 100_000
 QUEUE_KBYTES = 256 * 1024
 LINGER_MS = 0.5
@@ -59,6 +57,7 @@ class KafkaSink:
         self._failed: PenstockError | None = None
         self._lost = 0
         self._partitions: dict[str, int] = {}
+        self._payloads = Payloads()
         self._lookup: dict[int, tuple[Sequence[str], npt.NDArray[np.int64]]] = {}
         self._closed = False
         self._producer: Any = opened(Producer, {
@@ -88,12 +87,13 @@ class KafkaSink:
         topic = TOPICS[spec.name]
         if topic.key != "symbol" or not isinstance(rows, np.ndarray):
             name = self.run_id if topic.key == "run" else self.account
-            partition = 0 if topic.partitions == 1 else partition_of(name, self._count(topic))
-            for payload, _, n in _payloads(topic, rows, symbols, strategies):
+            count = self._count(topic)  # which also sees to it that the topic is there
+            partition = 0 if topic.partitions == 1 else partition_of(name, count)
+            for payload, _, n in self._payloads.of(topic, rows, symbols, strategies):
                 self._produce(topic, partition, name, payload, n)
         else:
             for partition, part in self._split(topic, rows, rows["symbol"], symbols):
-                for payload, symbol, n in _payloads(topic, part, symbols, strategies):
+                for payload, symbol, n in self._payloads.of(topic, part, symbols, strategies):
                     self._produce(topic, partition, symbol, payload, n)
         self.poll()
 
@@ -102,12 +102,9 @@ class KafkaSink:
         topic = TOPICS[FEATURES.name]
         codes = features.bars["symbol"]
         for partition, chosen in self._split(topic, np.arange(len(codes)), codes, symbols):
-            width = max(1, MESSAGE_BYTES // (8 * features.values.shape[1] + 128))
-            for start in range(0, len(chosen), width):
-                piece = chosen[start : start + width]
-                bars, names = _compacted(features.bars[piece], "symbol", symbols)
-                table = features_to_compact(FeatureRows(features.interval_ns, features.names, bars, features.values[piece]), names)
-                self._produce(topic, partition, _only(names), encode_ipc(table).to_pybytes(), len(piece))
+            mine = FeatureRows(features.interval_ns, features.names, features.bars[chosen], features.values[chosen])
+            for payload, symbol, n in self._payloads.features(mine, symbols):
+                self._produce(topic, partition, symbol, payload, n)
         self.poll()
 
     def poll(self, timeout_s: float = 0.0) -> None:
@@ -227,35 +224,3 @@ class KafkaSink:
             raise type(self._failed)(f"{self._failed} ({self._lost + self.pending()} messages were not written)")
         if self._noted.fatal is not None:
             raise PenstockError(f"the Kafka producer stopped: {self._noted.fatal.str()} ({self.pending()} messages were not written)")
-
-
-def _payloads(topic: Topic, rows: Rows | Records, symbols: Sequence[str], strategies: Sequence[str]) -> Iterator[tuple[bytes, str, int]]:
-    """Payloads, each with the symbol where it holds just one and its number of rows: one as JSON, a bounded number as Arrow."""
-    spec = topic.table
-    has_symbol = isinstance(rows, np.ndarray) and any(f.name == "symbol" for f in spec.fields)
-    if topic.codec == "json":
-        codes = rows["symbol"].tolist() if has_symbol else [NO_NAME] * len(rows)  # type: ignore[call-overload]
-        for payload, code in zip(encode(spec, rows, "json", symbols, strategies), codes, strict=True):
-            yield payload, "" if code == NO_NAME else symbols[code], 1
-        return
-    width = max(1, MESSAGE_BYTES // (2 * spec.dtype.itemsize))
-    for start in range(0, len(rows), width):
-        piece, names = rows[start : start + width], symbols
-        if has_symbol:
-            piece, names = _compacted(piece, "symbol", symbols)  # type: ignore[arg-type]
-        yield encode_ipc(to_arrow(spec, piece, names, strategies)).to_pybytes(), _only(names), len(piece)
-
-
-def _compacted(rows: Rows, column: str, names: Sequence[str]) -> tuple[Rows, tuple[str, ...]]:
-    """The rows with codes into the names that they use: a message holds no others."""
-    used, codes = np.unique(rows[column], return_inverse=True)
-    out = rows.copy()
-    absent = 1 if len(used) and used[0] == NO_NAME else 0
-    out[column] = codes - absent
-    return out, tuple(names[code] for code in used[absent:].tolist())
-
-
-def _only(names: Sequence[str]) -> str:
-    """The key of a message: its symbol, where it holds just one."""
-    return names[0] if len(names) == 1 else ""
-

@@ -23,11 +23,9 @@ from confluent_kafka.admin import (
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError, UserError, unknown
 from schemas.topics import FOR_EVER, TOPICS, Topic
-from sinks.kafka_client import CONNECT_S_MAX, Noted, client_settings, connected, explained, opened
+from sinks.kafka_client import CONNECT_S_MAX, PASSING, Noted, client_settings, connected, explained, opened
 
 REQUEST_S_MAX = 15.0
-_PASSING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
-"""What a partition answers that was made a moment ago."""
 IN_SYNC_MIN = 2
 """Replicas that must have a message before it counts, where there are three or more."""
 
@@ -176,7 +174,7 @@ class KafkaAdmin:
                 try:
                     made[place.topic, place.partition] = answer.result().offset
                 except KafkaException as error:
-                    if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                    if error.args[0].code() not in PASSING or time.monotonic() > deadline:
                         raise explained(self.kafka, error, self._noted) from None
                     again.append(TopicPartition(place.topic, place.partition))
             waiting = again

@@ -19,6 +19,10 @@ from sources.kafka_polled import BAD_HEADERS, BEGINNING, END, NO_HEADERS, Failed
 
 __all__ = ["BAD_HEADERS", "BEGINNING", "END", "NO_HEADERS", "BatchReader", "Polled", "Position"]
 
+POLL_BYTES = 4 << 20
+"""About what one poll takes where messages are large, going by how large the last ones were."""
+FIRST_BYTES = 16_384
+"""How large messages are taken to be before there was one."""
 SLICE_MS = 100
 """The longest that one call into librdkafka may take: between calls Python sees to its signals."""
 _GONE = ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE")
@@ -49,6 +53,7 @@ class BatchReader:
         self.native = library() is not None if native is None else native
         self._code = {table: code for code, table in enumerate(self.tables)}
         self._told: dict[str, str] = {}
+        self._message_bytes = FIRST_BYTES
         self._paused: set[tuple[int, int]] = set()
         self._next: dict[tuple[int, int], int] = {}
         self._high: dict[tuple[int, int], int] = {}
@@ -65,11 +70,13 @@ class BatchReader:
             raise
 
     def poll(self, rows_max: int = 10_000, timeout_s: float = 0.0) -> Polled:
-        """At most `rows_max` messages. With none there it waits up to `timeout_s` for the first, then takes what is there at once.
+        """At most `rows_max` messages, fewer where they are large (`POLL_BYTES`). With none there it waits up to `timeout_s` for the
+        first, then takes what is there at once.
 
         A broker that is away is a warning, once, and an empty poll; PenstockError where messages are gone or may not be read.
         """
-        polled = self._take(rows_max, 0)
+        most = min(rows_max, max(1, POLL_BYTES // self._message_bytes))
+        polled = self._take(most, 0)
         if len(polled) or timeout_s <= 0:
             return polled
         deadline = time.monotonic() + timeout_s
@@ -77,8 +84,8 @@ class BatchReader:
             # librdkafka waits until as many are there as were asked for, so one is
             polled = self._take(1, min(left_ms, SLICE_MS))
             if len(polled):
-                if rows_max > 1:
-                    more = self._take(rows_max - 1, 0)
+                if most > 1:
+                    more = self._take(most - 1, 0)
                     return joined(polled, more) if len(more) else polled
                 break
         return polled
@@ -159,6 +166,7 @@ class BatchReader:
         except Failed as failed:
             raise explained(self.kafka, failed.name, failed.text, {}) from None
         if len(polled):
+            self._message_bytes = 1 + int(polled.starts[-1]) // len(polled)
             if self._told:
                 log.info("kafka: %s answers again", self.kafka.servers)
                 self._told.clear()
@@ -185,7 +193,7 @@ class BatchReader:
                 log.warning("kafka: %s; trying again", struck(self.kafka, trouble.text))
             self._told[trouble.name] = trouble.text
             return
-        if where in self._next:
+        if where in self._next and not trouble.name.endswith("AUTHORIZATION_FAILED"):
             topic, offset = self.topics[trouble.table], self._next[where]
             said = f"{trouble.name.lstrip('_')}: {struck(self.kafka, trouble.text)}"
             if trouble.name in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"):

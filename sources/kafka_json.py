@@ -19,6 +19,7 @@ TIME, REAL, NAME, LABEL = 0, 1, 2, 3
 KEY_BYTES_MAX, LABEL_BYTES_MAX, NAME_BYTES_MAX = 16, 8, 32
 """What is compared here, in words of eight bytes; longer ones are left to the slow way."""
 NAME_SLOT_WORDS = 1 + NAME_BYTES_MAX // 8
+KEY_WORDS = 5
 NEW_NAME = -2
 _QUOTE, _BACKSLASH, _COMMA, _COLON, _OPEN, _CLOSE = 0x22, 0x5C, 0x2C, 0x3A, 0x7B, 0x7D
 _NULL, _TRUE, _FALS, _E = 0x6C6C756E, 0x65757274, 0x736C6166, 0x65
@@ -86,22 +87,20 @@ def mixed(n: int, w0: int, w1: int, w2: int, w3: int) -> int:
 
 
 @inlined
-def _is_key(keys: int, column: int, w0: int, w1: int, n: int) -> bool:
-    key = keys + 24 * column
-    return load8(key) == w0 and load8(key + 8) == w1 and word(key + 16) == n
+def _is_key(at: int, key: int) -> bool:
+    """Whether the text at `at` is this key and its closing quote."""
+    same = load8(at) & load8(key + 8) == load8(key) and load8(at + 8) & load8(key + 24) == load8(key + 16)
+    return same and load1(at + word(key + 32)) == _QUOTE
 
 
 @inlined
-def _column(at: int, n: int, keys: int, columns: int, guess: int) -> int:
-    """Which column a key of n bytes is, -1 for none; order[guess] is where the key of this turn was the last time."""
-    if n > KEY_BYTES_MAX:
-        return -1
-    w0, w1 = _first(load8(at), n), _first(load8(at + 8), n - 8)
+def _column(at: int, keys: int, columns: int, guess: int) -> int:
+    """Which column the key that begins at `at` is, -1 for none. At `guess` is what the key of this turn was the last time."""
     column = word(guess)
-    if column >= 0 and _is_key(keys, column, w0, w1, n):
+    if column >= 0 and _is_key(at, keys + 8 * KEY_WORDS * column):
         return column
     for other in range(columns):
-        if _is_key(keys, other, w0, w1, n):
+        if _is_key(at, keys + 8 * KEY_WORDS * other):
             store8(guess, other)
             return other
     return -1
@@ -182,11 +181,11 @@ def _object(at: int, end: int, row: int, columns: int, keys: int, kinds: int, la
         at = _skip(at + 1, end)
         if at >= end or load1(at) != _QUOTE:
             return 0
-        stop = _text_end(at + 1, end)
-        if stop < 0:
+        column = _column(at + 1, keys, columns, order + 8 * turn)
+        at = at + 1 + word(keys + 8 * (KEY_WORDS * column + 4)) if column >= 0 else _text_end(at + 1, end)
+        if at < 0:
             return 0
-        column = _column(at + 1, stop - at - 1, keys, columns, order + 8 * turn)
-        at = _skip(stop + 1, end)
+        at = _skip(at + 1, end)
         if at >= end or load1(at) != _COLON:
             return 0
         at = _skip(at + 1, end)
@@ -217,16 +216,19 @@ def parse(base: int, starts: Any, which: Any, first: int, words: Any, easy: Any,
           defaults: Any, required: int, slots: Any, codes: Any, blank: bool) -> int:
     """Messages which[first:] into rows first, first + 1, …; returns the row of a message whose name has no code, else how many there are.
 
-    base: address of the payloads, with 32 bytes to spare after the last. starts: where each begins. words: the rows as int64. easy:
-    per row whether it was taken. keys: per column two words and the length. labels: per column and label a word and the length.
-    defaults: the bits of what a column has that is not `required`.
+    base: address of the payloads, with 64 bytes to spare after the last. starts: where each begins. words: the rows as int64. easy:
+    per row whether it was taken. keys: per column a word and its mask, the next word and its mask, and the length. labels: per column
+    and label a word and the length. defaults: the bits of what a column has that is not `required`.
     """
     columns, n_labels, turns, n_slots = len(keys), labels.shape[1], len(order), len(codes)
+    rows_at, keys_at, kinds_at, labels_at = words.ctypes.data, keys.ctypes.data, kinds.ctypes.data, labels.ctypes.data
+    order_at, slots_at, codes_at = order.ctypes.data, slots.ctypes.data, codes.ctypes.data
+    every = (1 << columns) - 1
     for row in range(first, len(which)):
         at, end = base + starts[which[row]], base + starts[which[row] + 1]
         seen = _object(
-            at, end, words.ctypes.data + 8 * columns * row, columns, keys.ctypes.data, kinds.ctypes.data, labels.ctypes.data, n_labels,
-            order.ctypes.data, turns, slots.ctypes.data, codes.ctypes.data, n_slots, blank,
+            at, end, rows_at + 8 * columns * row, columns, keys_at, kinds_at, labels_at, n_labels, order_at, turns, slots_at, codes_at,
+            n_slots, blank,
         )  # fmt: skip
         if seen == NEW_NAME:
             return row
@@ -234,7 +236,9 @@ def parse(base: int, starts: Any, which: Any, first: int, words: Any, easy: Any,
             easy[row] = HARD
             continue
         easy[row] = EASY
-        for column in range(columns):
-            if not seen & (1 << column):
-                words[row, column] = defaults[column]
+        left = uint64(every & ~seen)
+        while left != uint64(0):
+            column = trailing_zeros(left)
+            words[row, column] = defaults[column]
+            left &= left - uint64(1)
     return len(which)

@@ -88,7 +88,7 @@ def _digits(at: int, end: int, total: int) -> tuple[int, int]:
         word = letters - ONES * uint64(ZERO)
         if ((letters + ONES * uint64(0x46)) | word) & HIGHS != 0:
             break
-        # eight digits at a time: tens, hundreds and ten thousands of neighbours
+        # eight digits at a time: pairs, fours and eights of neighbours
         word = word * uint64(10) + (word >> uint64(8))
         low = (word & uint64(0x000000FF000000FF)) * uint64(0x000F424000000064)
         high = ((word >> uint64(16)) & uint64(0x000000FF000000FF)) * uint64(0x0000271000000001)

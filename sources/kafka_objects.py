@@ -38,7 +38,7 @@ class JsonReader:
         optional = OPTIONAL.get(spec.name, {})
         self._spec, self._symbols = spec, symbols
         self._blank = spec.name in FOR_ALL
-        self._keys = np.array([_words(f.name, KEY_BYTES_MAX) for f in spec.fields], np.uint64)
+        self._keys = np.array([_key(f.name) for f in spec.fields], np.uint64)
         self._kinds = np.array([_KINDS[f.kind] for f in spec.fields], np.int64)
         most = max(1, *(len(f.labels) for f in spec.fields))
         self._labels = np.zeros((len(spec.fields), most, 2), np.uint64)
@@ -74,6 +74,13 @@ def _words(text: str, width: int) -> list[int]:
     """The text in words of eight bytes, then its length."""
     raw = text.encode().ljust(width, b"\0")
     return [*(int.from_bytes(raw[i : i + 8], "little") for i in range(0, width, 8)), len(text)]
+
+
+def _key(name: str) -> list[int]:
+    """What `kafka_json` compares a key with: a word and its mask, the next word and its mask, and the length."""
+    low, high, n = _words(name, KEY_BYTES_MAX)
+    masks = [(1 << 8 * min(8, max(0, n - start))) - 1 for start in (0, 8)]
+    return [low, masks[0], high, masks[1], n]
 
 
 def _bits(field: Field, value: Any) -> int:

@@ -17,10 +17,12 @@ from schemas.errors import UserError
 from schemas.json_schema import OPTIONAL
 from schemas.messages import Headers, check_version, codec_of, decode_arrow
 from schemas.tables import Rows, TableSpec
+from schemas.topics import TOPICS
 from sources.kafka_names import Interner
 
-FOR_ALL = ("beats", "control")
-"""Tables of which a row may speak for every symbol."""
+OF_A_SYMBOL = ("trades", "quotes", "recorded", "bars", "late", "rejected", "funding", "signals", "features", "approved", "fills", "orders")
+FOR_ALL = frozenset(TOPICS) - frozenset(OF_A_SYMBOL)
+"""Tables of which a row may speak for every symbol, or for the account."""
 SHOWN_MAX = 60
 """Characters of a value that a sentence repeats."""
 _WANTED = {
@@ -71,7 +73,7 @@ def _document(spec: TableSpec, payload: bytes) -> dict[str, Any]:
     if missing:
         raise UserError(f"a row of {spec.name} needs {', '.join(missing)}; it has {', '.join(map(str, document)) or 'nothing'}"[:300])
     if "symbol" in document and document["symbol"] == "" and spec.name not in FOR_ALL:
-        raise UserError(f"symbol is empty; only rows of {', '.join(FOR_ALL)} may speak for every symbol")
+        raise UserError(f"symbol is empty; a row of {spec.name} is of one symbol")
     return document
 
 
@@ -112,7 +114,7 @@ def _from_arrow(spec: TableSpec, payload: bytes, symbols: Interner, strategies: 
         if f.kind in names and f.name in table.column_names:
             names[f.kind] += _names_of(table, f.name)
     if "" in names["symbol"] and spec.name not in FOR_ALL:
-        raise UserError(f"symbol is empty; only rows of {', '.join(FOR_ALL)} may speak for every symbol")
+        raise UserError(f"symbol is empty; a row of {spec.name} is of one symbol")
     found = {kind: [name for name in dict.fromkeys(used) if name] for kind, used in names.items()}
     for name in found["symbol"]:
         symbols.check(name)

@@ -90,6 +90,8 @@ class LocalLog:
             at += len(rows)
         if at != r.offset_to:
             raise PenstockError(f"{self.folder}: rows {at} to {r.offset_to} of {r.table} are gone")
+        if not parts:
+            return spec.empty(0)
         return np.concatenate([p.view(f"V{spec.dtype.itemsize}") for p in parts]).view(spec.dtype).copy()
 
     def _parquet(self, table: str, begin: int, end: int) -> list[Rows]:

@@ -1,17 +1,21 @@
 """Input topics for tests: made with several partitions, read back, and what a writer must have left on them checked."""
 
 import os
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.config_live import KafkaConfig
 from schemas.tables import TableSpec
 from schemas.topics import TABLES
-from sinks.ingest_tails import COUNTER_BITS, COUNTER_MASK
+from sinks.ingest_tails import COUNTER_BITS, COUNTER_MASK, _watermarks
 from sinks.kafka import partition_of
 from tests.kafka_reading import messages, rows_in
 
@@ -30,6 +34,22 @@ def make_topics(kafka: KafkaConfig, tables: tuple[str, ...] = INPUT) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.servers})
     for made in admin.create_topics([NewTopic(n, PARTITIONS, 1) for n in names]).values():
         made.result(20)
+    consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": "made", "log_level": 3})
+    for name in names:
+        for partition in range(PARTITIONS):
+            _watermarks(consumer, name, partition)
+    consumer.close()
+
+
+@contextmanager
+def running(command: list[str]) -> Iterator[Any]:
+    """A process that is gone in the end, whatever the test found."""
+    child = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def on_topics(kafka: KafkaConfig, writer: int, symbols: tuple[str, ...], tables: tuple[str, ...] = INPUT) -> dict[int, tuple[Any, ...]]:

@@ -43,7 +43,7 @@ class Client:
                 for name, rows in frame.tables.items():
                     self.rows[name] += rows.tolist()
                     self.order += [(int(s), name, int(t)) for s, t in zip(rows["seq"], rows["ts_event_ns"], strict=True)]
-        except BaseException as error:
+        except PenstockError as error:
             self.failed = error
 
     def _said(self, feed):

@@ -1,5 +1,6 @@
 """History from a local exchange with holes: fetched within its limits, resumed after any end, its holes asked for twice and listed."""
 
+import asyncio
 import json
 import threading
 import time
@@ -11,8 +12,11 @@ from schemas.config_live import ExchangeConfig
 from schemas.errors import PenstockError, UserError
 from sources import history
 from sources.history import fetch_history
+from sources.history_pages import Pages
 from sources.tape import open_tape
 from tests.exchange_server import MINUTE_MS, ExchangeServer, recorded
+from tests.ingest_topics import make_topics, on_topics
+from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.sources_files import whole
 
 START_MS = 1_723_161_600_000
@@ -151,6 +155,51 @@ def test_an_exchange_that_stays_away_ends_it_and_what_came_is_kept(server, tmp_p
     server.maintenance = False
     done = fetch(server, tmp_path)
     assert done["rows"] == 5000 and done["files"][0]["resumed_from_rows"] == 2000
+
+
+class Elsewhere:
+    """An exchange whose trades are asked for by time alone, a few at once, with ids that are no numbers."""
+
+    id, limit = "elsewhere", 4
+
+    def __init__(self, times):
+        self.trades = [{"id": f"t{k}", "timestamp": t, "price": 1.0, "amount": float(k), "side": "buy"} for k, t in enumerate(times)]
+
+    async def fetch_trades(self, symbol, since, limit):
+        return [t for t in self.trades if t["timestamp"] >= since][: self.limit]
+
+
+@pytest.mark.parametrize("times", [
+    [10, 10, 11, 12, 12, 12, 13, 14, 14, 15], [10] * 3 + [11] * 3 + [12] * 3, [10], [10, 20, 30, 40, 50, 60, 70, 80], [10, 11, 11, 11],
+])  # fmt: skip
+def test_trades_of_one_millisecond_are_not_lost_on_the_border_of_pages(times):
+    pages = Pages(Elsewhere(times), "A/B", "trades", "1m", 10, 75)
+    cursor, done, sizes = pages.start(), False, []
+    while not done:
+        page = asyncio.run(pages.page(cursor, 100))
+        cursor, done = page.cursor, page.done
+        sizes += page.rows["size"].tolist()
+        assert len(sizes) <= len(times)
+    assert sizes == [float(k) for k, t in enumerate(times) if t < 75]
+
+
+def test_history_on_topics(server, kafka, tmp_path, monkeypatch, capsys):  # noqa: F811
+    from cli.errors import guarded
+    from cli.main import app
+    monkeypatch.chdir(tmp_path)
+    make_topics(kafka)
+    play(server)
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({"exchange": {"options": server.options, "requests_per_minute_max": 60_000},
+                                  "kafka": {"servers": kafka.servers, "prefix": kafka.prefix}}))
+    command = ["fetch-history", "--exchange", "binance", "--symbols", "BTC/USDT", "--what", "trades", "--from", "2024-08-09", "--to", "2024-08-12",
+               "--out", "kafka", "--config", str(config), "--json"]
+    for attempt in range(2):
+        assert guarded(lambda: app(command, standalone_mode=False)) == 0
+        done = json.loads(capsys.readouterr().out)
+        found = on_topics(kafka, done["writer_id"], ("BTC/USDT",))
+        assert [int(r[6]) for _, r in sorted(found.items()) if r[0] == "trades"] == [t["a"] for t in server.trades["BTCUSDT"]]
+        assert (sum(done["rows"].values()) == 0) == (attempt == 1)
 
 
 @pytest.mark.parametrize(("change", "arguments", "said"), [

@@ -3,22 +3,19 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from dataflows.ingest import ingest_live
 from sinks.ingest_writer import writer_id
 from tests.exchange_server import ExchangeServer, recorded
-from tests.ingest_topics import make_topics, on_topics
+from tests.ingest_topics import make_topics, on_topics, running
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.test_exchange_feed import QUICK, configured
 
-ROOT = Path(__file__).parents[1]
 MESSAGES = recorded(900)
 WAIT_S_MAX = 60
 
@@ -73,11 +70,11 @@ def test_killed_while_it_streams_every_number_is_there_in_the_end(kafka, server,
     }))
     command = [sys.executable, "-m", "cli.main", "ingest", "--config", str(config), "--writer", "live", "--linger-ms", "50"]
     for attempt in range(4):
-        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        until(lambda child=child: child.poll() is not None or sum(bool(s.streams) for s in server.sockets) == 2)
-        server.play(MESSAGES[200 * attempt : 200 * attempt + 200], rate=200)
-        child.send_signal(signal.SIGKILL if attempt < 3 else signal.SIGTERM)
-        said, errors = child.communicate(timeout=60)
+        with running(command) as child:
+            until(lambda child=child: child.poll() is not None or sum(bool(s.streams) for s in server.sockets) == 2)
+            server.play(MESSAGES[200 * attempt : 200 * attempt + 200], rate=200)
+            child.send_signal(signal.SIGKILL if attempt < 3 else signal.SIGTERM)
+            said, errors = child.communicate(timeout=60)
         until(lambda: not server.sockets)
     assert child.returncode == 0, errors
     found = on_topics(kafka, writer_id("live"), ("BTC/USDT",))

@@ -4,11 +4,9 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,13 +23,12 @@ from sinks.ingest_writer import Writer, writer_id
 from sinks.kafka import partition_of
 from sources.ingest_pace import with_beats
 from sources.simulator import simulate
-from tests.ingest_topics import PARTITIONS, expected, make_topics, on_topics
+from tests.ingest_topics import PARTITIONS, expected, make_topics, on_topics, running
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.kafka_reading import messages
 
 S = 10**9
 TAPE = simulate(5, 0.03, 11, quotes=True)
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("codec", ["json", "arrow"])
@@ -194,16 +191,16 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(kafka, codec, tmp_p
     tape = simulate(6, 0.5, 5)
     wanted = expected(with_beats(tape, S))
     for attempt in count():
-        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        if attempt < 3:
-            seen = sum(len(messages(kafka, t)) for t in ("trades", "beats"))
-            while child.poll() is None and sum(len(messages(kafka, t)) for t in ("trades", "beats")) <= seen:
-                time.sleep(0.01)
-            time.sleep(chance.random() * 1.5)
-            os.kill(child.pid, signal.SIGKILL)
-        said, errors = child.communicate()
+        with running(command) as child:
+            if attempt < 3:
+                seen = sum(len(messages(kafka, t)) for t in ("trades", "beats"))
+                while child.poll() is None and sum(len(messages(kafka, t)) for t in ("trades", "beats")) <= seen:
+                    time.sleep(0.01)
+                time.sleep(chance.random() * 1.5)
+                os.kill(child.pid, signal.SIGKILL)
+            said, errors = child.communicate()
         if child.returncode != -signal.SIGKILL:
-            assert child.returncode == 0, errors.decode()
+            assert child.returncode == 0, errors
             break
     assert attempt == 3
     assert on_topics(kafka, writer_id("w"), tape.symbols, ("trades", "beats")) == wanted
@@ -218,11 +215,11 @@ def test_asked_to_end_it_flushes_and_says_what_it_did(kafka, tmp_path):  # noqa:
     config = tmp_path / "c.yaml"
     config.write_text(json.dumps({"kafka": {"servers": kafka.servers, "prefix": kafka.prefix}}))
     command = [sys.executable, "-m", "cli.main", "ingest", "--simulate", "3:2:5", "--pace", "60x", "--config", str(config)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while child.poll() is None and not messages(kafka, "beats"):
-        time.sleep(0.05)
-    child.send_signal(signal.SIGTERM)
-    said, errors = child.communicate(timeout=60)
+    with running(command) as child:
+        while child.poll() is None and not messages(kafka, "beats"):
+            time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        said, errors = child.communicate(timeout=60)
     assert child.returncode == 0, errors
     assert said.startswith("stopped: ") and " written as simulate-" in said
     assert int(said.split(" beats")[0].split()[-1].replace(",", "")) == len(messages(kafka, "beats"))

@@ -16,8 +16,8 @@ from confluent_kafka.admin import AdminClient
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError, UserError
 from sources import kafka_native
-from sources.kafka_batch import BEGINNING, END, BatchReader, Polled, Position
-from sources.kafka_polled import Failed
+from sources.kafka_batch import BEGINNING, END, POLL_BYTES, BatchReader, Polled, Position
+from sources.kafka_polled import Failed, Trouble
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.kafka_producing import PARTITIONS, make_topic, send
 
@@ -223,6 +223,56 @@ def test_a_broker_that_goes_away_is_a_warning_once(native: bool, caplog: pytest.
         for _ in range(20):
             assert len(reader.poll(10, 0.02)) == 0
     assert len(caplog.records) == 1 and "trying again" in caplog.text
+
+
+class Troubled:
+    """A feed that says one thing."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        self.trouble = trouble
+
+    def take(self, messages_max: int, timeout_ms: int) -> tuple[Any, list[Trouble]]:
+        return (), [self.trouble]
+
+
+@pytest.mark.parametrize("trouble, kind, said", [
+    (Trouble("_UNKNOWN_PARTITION", "x", 0, 2), PenstockError, "trades partition 2 cannot be read from offset 0 on: it is no longer there"),
+    (Trouble("_BAD_MSG", "CRC", 0, 1), PenstockError, "trades partition 1 cannot be read from offset 0 on: BAD_MSG: CRC"),
+    (Trouble("TOPIC_AUTHORIZATION_FAILED", "no", 0, 1), UserError, "lacks the right"),
+    (Trouble("_TRANSPORT", "all over", fatal=True), PenstockError, "all over"),
+    (Trouble("INVALID_REQUEST", "what?"), PenstockError, "what?"),
+    (Trouble("GROUP_AUTHORIZATION_FAILED", "no"), None, ""),
+    (Trouble("_TIMED_OUT", "slow"), None, ""),
+])
+def test_what_it_goes_on_after_and_what_not(kafka: KafkaConfig, opened: list[BatchReader], trouble: Trouble, kind: Any, said: str) -> None:  # noqa: F811
+    make_topic(kafka, "trades")
+    reader = BatchReader(kafka, ALL)
+    opened.append(reader)
+    feed, reader._feed = reader._feed, Troubled(trouble)  # type: ignore[assignment]
+    try:
+        if kind is None:
+            assert len(reader.poll()) == 0
+            return
+        with pytest.raises(kind, match=said) as caught:
+            reader.poll()
+        assert (kind is UserError) == isinstance(caught.value, UserError)
+    finally:
+        reader._feed = feed
+
+
+@WAYS
+def test_large_messages_come_a_few_at_a_time(kafka: KafkaConfig, native: bool, opened: list[BatchReader]) -> None:  # noqa: F811
+    make_topic(kafka, "trades")
+    size = 400_000
+    send(kafka, "trades", [(0, bytes(size), None) for _ in range(12)])
+    reader = BatchReader(kafka, ALL, native)
+    opened.append(reader)
+    read(reader, 1, 1)
+    found = []
+    while sum(found) < 11:
+        found.append(len(reader.poll(10_000, 1.0)))
+        assert found[-1] * size <= POLL_BYTES
+    assert sum(found) == 11
 
 
 @WAYS
