@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ from telemetry.frames import frame_made, frame_read
 BUSY_S = 0.004
 """So long after a frame the source is asked again at once; then it waits for messages."""
 WAIT_S = 0.0005
-IDLE_WAIT_S = 0.005
+FRAMES_INSIDE_MAX = 4096
 
 
 class Outlet(Protocol):
@@ -61,6 +61,8 @@ class Wiring:
     stop: threading.Event | None = None
     settle: Callable[[], None] | None = None
     seen: Callable[[Frame], None] | None = None
+    written_ms: dict[int, int] = field(default_factory=dict)
+    """When the newest message of a frame was written, until the frame leaves; where source and outlet share a process."""
 
 
 class LivePartition(StatefulSourcePartition[Frame, Any]):
@@ -85,6 +87,7 @@ class LivePartition(StatefulSourcePartition[Frame, Any]):
         if self.wiring.stop is not None and self.wiring.stop.is_set():
             raise StopIteration
         now = time.monotonic()
+        began = time.perf_counter()
         taken = self.feed.take(0.0 if now < self._busy_until else WAIT_S)
         skip = self._give_up(now)
         if not taken.ranges and not skip:
@@ -92,7 +95,8 @@ class LivePartition(StatefulSourcePartition[Frame, Any]):
                 raise StopIteration
             return []
         self._busy_until = now + BUSY_S
-        began = time.perf_counter()
+        read = time.perf_counter()
+        metrics.FRAME_SECONDS.labels(stage="read").observe(read - began)
         number, first = self.sequencer.number, self.sequencer.position
         made = self.sequencer.step(taken.arrivals, self.feed.names, skip)
         self.feed.keep(Entry(number, taken.ranges, skip, made.frame.frontier_ns, first, self.sequencer.position - first))
@@ -107,7 +111,9 @@ class LivePartition(StatefulSourcePartition[Frame, Any]):
         for _, begin, end in made.holes:
             metrics.SEQUENCE_SKIPPED.inc(end - begin)
         frame_read(made.frame)
-        metrics.FRAME_SECONDS.labels(stage="sequence").observe(time.perf_counter() - began)
+        if taken.written_ms and len(self.wiring.written_ms) < FRAMES_INSIDE_MAX:
+            self.wiring.written_ms[number] = taken.written_ms
+        metrics.FRAME_SECONDS.labels(stage="sequence").observe(time.perf_counter() - read)
         return [made.frame]
 
     def _give_up(self, now: float) -> bool:
@@ -170,6 +176,9 @@ class _OutPartition(StatefulSinkPartition[Frame, None]):
         for frame in values:
             self.outlet.write(frame)
             frame_made(frame, self.wiring.plan.config.account, frame.tables)
+            written_ms = self.wiring.written_ms.pop(frame.number, 0)
+            if written_ms and "orders" in frame.tables:
+                metrics.ORDER_LATENCY_SECONDS.observe(max(0.0, time.time() - written_ms / 1000))
             if self.wiring.seen is not None:
                 self.wiring.seen(frame)
         metrics.FRAME_SECONDS.labels(stage="sink").observe(time.perf_counter() - began)
@@ -217,6 +226,8 @@ def recovery_at(directory: Path) -> RecoveryConfig:
 def run_live(w: Wiring, state: Path | None, snapshot_s: float, workers: int = 1, process: int = 0, peers: tuple[str, ...] = ()) -> None:
     """Run it until it is stopped or its feed ends. state: the folder of its recovery store; None for a run that is not to be resumed."""
     recovery = None if state is None else recovery_at(state)
+    if state is not None:
+        metrics.RECOVERY_BYTES.set_function(lambda: float(sum(path.stat().st_size for path in state.glob("*.sqlite3*"))))
     cluster_main(  # type: ignore[no-untyped-call]
         live_flow(w), list(peers), process, epoch_interval=timedelta(seconds=snapshot_s), recovery_config=recovery,
         worker_count_per_proc=workers,

@@ -92,7 +92,7 @@ OVERVIEW = (
                                   ("penstock_held_rows", "rows held")),
               "Missing numbers of writers.", width=6),
         Panel("Snapshots", "s", quantiles("penstock_snapshot_seconds"), "Time that a snapshot took.", width=6),
-        Panel("Snapshot size", "bytes", (("penstock_snapshot_bytes", "{{job}}"),), "The last one.", width=6),
+        Panel("Recovery store", "bytes", (("penstock_recovery_store_bytes", "{{job}}"),), "On disk.", width=6),
     ),
     (
         Panel("Memory", "bytes", (("process_resident_memory_bytes", "{{job}}"),), "Resident.", width=6),

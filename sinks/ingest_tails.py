@@ -29,7 +29,8 @@ _STILL_S = 0.2
 """What a killed writer had on the wire is on the log after that long."""
 _ROUNDS_MAX = 20
 _PROGRESS_S_MAX = 30.0
-_SOON = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+_SOON = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+         KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC)
 Ints = npt.NDArray[np.int64]
 Place = tuple[str, int]
 """A table's name and a partition of its topic."""

@@ -23,7 +23,7 @@ from schemas.messages import headers
 from schemas.tables import Rows, TableSpec
 from schemas.topics import TOPICS, Topic
 from sinks.batches import Records
-from sinks.kafka_client import Noted, client_settings, connected, explained, opened, partition_count
+from sinks.kafka_client import FirstAlone, Noted, client_settings, connected, explained, opened, partition_count
 from sinks.kafka_payloads import MESSAGE_BYTES, Payloads
 
 QUEUE_MESSAGES = 100_000
@@ -58,6 +58,7 @@ class KafkaSink:
         self._lost = 0
         self._partitions: dict[str, int] = {}
         self._payloads = Payloads()
+        self._first_alone = FirstAlone(self.flush)
         self._lookup: dict[int, tuple[Sequence[str], npt.NDArray[np.int64]]] = {}
         self._closed = False
         self._producer: Any = opened(Producer, {
@@ -193,21 +194,22 @@ class KafkaSink:
     def _produce(self, topic: Topic, partition: int, key: str, payload: bytes, rows: int) -> None:
         if self._closed:
             raise PenstockError("the Kafka sink is closed")
-        made = headers(topic.table, topic.codec, self.run_id)
+        made, name = headers(topic.table, topic.codec, self.run_id), topic.named(self.kafka.prefix)
         while True:
             try:
-                self._producer.produce(topic.named(self.kafka.prefix), payload, key or None, partition, headers=made)
+                self._producer.produce(name, payload, key or None, partition, headers=made)
             except BufferError:
                 self.poll(FULL_POLL_S)  # the queue is full: the broker is slower than we are, so we wait
                 continue
             except KafkaException as error:
                 self._lost += 1
                 self._failed = PenstockError(
-                    f"a message of {len(payload)} bytes for {topic.named(self.kafka.prefix)} was refused: {error.args[0].str()}"
+                    f"a message of {len(payload)} bytes for {name} was refused: {error.args[0].str()}"
                 )
                 self._check()
             self.rows_written += rows
             self.messages_written += 1
+            self._first_alone(name, partition)
             return
 
     def _undelivered(self, error: KafkaError | None, message: Any) -> None:

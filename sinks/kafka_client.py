@@ -16,8 +16,10 @@ from telemetry import logs
 
 CONNECT_S_MAX = 10.0
 CREATED_S_MAX = 10.0
-PATIENCE_S_MAX = 30.0
 """How long a topic that the broker makes on first use may take."""
+PATIENCE_S_MAX = 30.0
+IDLE_S_MAX = 3600.0
+"""A broker forgets a producer's numbers in a partition a day after its last message; long before that we take it for forgotten."""
 log = logs.get("kafka")
 
 
@@ -124,6 +126,28 @@ def patiently(call: Callable[[], Any], seconds_max: float = PATIENCE_S_MAX) -> A
             time.sleep(0.2)
 
 
+class FirstAlone:
+    """Has the first message of a producer to a partition acknowledged before the second goes out. Call it after every `produce`.
+
+    While a broker has no number of an idempotent producer in a partition it takes any. Where the first of two messages on
+    their way is put off (the partition is just being made, or changes its leader) the second is taken, and when the first
+    comes again it is called a duplicate: the client reports it as delivered, and it is nowhere. One at a time until
+    the broker has a number, that cannot happen; afterwards a message that overtakes another is refused and sent again.
+    """
+
+    def __init__(self, wait: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
+        self._wait, self._clock = wait, clock
+        self._last: dict[tuple[str, int], float] = {}
+
+    def __call__(self, topic: str, partition: int) -> None:
+        """`wait` until everything is acknowledged, where this was the first one, or the first for a long time."""
+        now = self._clock()
+        last = self._last.get((topic, partition))
+        if last is None or now - last > IDLE_S_MAX:
+            self._wait()
+        self._last[topic, partition] = now
+
+
 def partition_count(client: Any, topic: str, kafka: KafkaConfig, noted: Noted) -> int:
     """How many partitions a topic has. A broker that makes topics on first use may make it now; elsewhere it is a UserError."""
     deadline = time.monotonic() + CREATED_S_MAX
@@ -147,7 +171,7 @@ def partition_count(client: Any, topic: str, kafka: KafkaConfig, noted: Noted) -
 
 def _appears(client: Any, topic: str) -> bool:
     """Whether a topic that was just asked for is being made."""
-    for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8):
+    for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2):
         time.sleep(pause_s)
         if topic in client.list_topics(timeout=CONNECT_S_MAX).topics:
             return True

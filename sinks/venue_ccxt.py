@@ -88,10 +88,9 @@ class CcxtVenue:
         self._exchange.number = str
         self._fee_prices: dict[str, tuple[float, Decimal]] = {}
         if sandbox:
-            try:
-                self._exchange.set_sandbox_mode(True)
-            except ccxt.NotSupported:
-                raise UserError(f"{name} has no testnet; --dry-run sends nothing, --live trades with real money") from None
+            if not self._exchange.urls.get("test"):
+                raise UserError(f"{name} has no testnet; --dry-run sends nothing, --live trades with real money")
+            self._exchange.set_sandbox_mode(True)
         for need in ("createOrder", "fetchOrder"):
             if not self._exchange.has.get(need):
                 raise UserError(f"{name} cannot be traded safely: ccxt has no {need} for it")

@@ -6,6 +6,7 @@ out of what librdkafka says.
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from schemas.errors import PenstockError, UserError, unknown
 from schemas.topics import TOPICS
 
 CONNECT_S = 10.0
+JUST_MADE_S = (0.1, 0.3)
+"""A topic that was made a moment ago is not known to every broker yet: it is asked for again after so long."""
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _STATE = re.compile(r" \(after \d+ms in state \w+\)")
 _SECRET = ("password", "secret", ".pem", "jaas", "token")
@@ -80,14 +83,16 @@ def partitions_of(kafka: KafkaConfig, table: str, timeout_s: float = CONNECT_S) 
 
 def partitions(kafka: KafkaConfig, tables: tuple[str, ...], timeout_s: float = CONNECT_S) -> dict[str, int]:
     """The same for several tables with one request."""
-    topics = _metadata(kafka, timeout_s).topics
-    found: dict[str, int] = {}
-    for table in tables:
-        topic = topic_of(kafka, table)
-        if topic not in topics or not topics[topic].partitions:
-            raise UserError(f"the Kafka broker at {kafka.servers} has no topic {topic}; make it with `penstock topics create`")
-        found[table] = len(topics[topic].partitions)
-    return found
+    wanted = {table: topic_of(kafka, table) for table in tables}
+    for pause_s in (*JUST_MADE_S, None):
+        topics = _metadata(kafka, timeout_s).topics
+        missing = [topic for topic in wanted.values() if topic not in topics or not topics[topic].partitions]
+        if not missing:
+            break
+        if pause_s is None:
+            raise UserError(f"the Kafka broker at {kafka.servers} has no topic {missing[0]}; make it with `penstock topics create`")
+        time.sleep(pause_s)
+    return {table: len(topics[topic].partitions) for table, topic in wanted.items()}
 
 
 def explained(kafka: KafkaConfig, name: str, text: str, told: Mapping[str, str]) -> PenstockError:

@@ -26,10 +26,11 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Taken:
-    """What a poll gave, and from where."""
+    """What a poll gave, and from where. written_ms: when its newest message was written, 0 where that is not known."""
 
     arrivals: tuple[Arrival, ...] = ()
     ranges: tuple[Range, ...] = ()
+    written_ms: int = 0
 
 
 class KafkaInput:
@@ -44,6 +45,7 @@ class KafkaInput:
         self._reader = BatchReader(kafka, [Position(t, p, o) for (t, p), o in sorted(positions.items())])
         self.next: dict[Key, int] = {(p.table, p.partition): p.offset for p in self._reader.positions()}
         self._blocks: dict[Key, list[Block]] = {}
+        self._written_ms = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,6 +56,7 @@ class KafkaInput:
         polled = self._reader.poll(POLL_MESSAGES, timeout_s)
         if not len(polled):
             return 0
+        self._written_ms = max(self._written_ms, int(polled.timestamp_ms.max()))
         decoded = self._decoder.decode(polled)
         for block in decoded.blocks:
             self._blocks.setdefault((block.table, block.partition), []).append(block)
@@ -74,7 +77,7 @@ class KafkaInput:
             ranges.append(Range(*key, self.next[key], end))
             self.next[key] = end
             arrivals += [Arrival(*key, block.rows) for block in blocks[key] if len(block.rows)]
-        return Taken(tuple(arrivals), tuple(ranges))
+        return Taken(tuple(arrivals), tuple(ranges), self._written_ms)
 
     def exactly(self, ranges: Sequence[Range]) -> Taken:
         """The messages of these ranges, which begin where the last ones ended; what was read beyond them waits."""
@@ -99,9 +102,11 @@ class KafkaInput:
         for r in wanted:
             end = self.end((r.table, r.partition))
             if end < r.offset_to:
-                raise PenstockError(f"{self.kafka.prefix}{r.table} partition {r.partition} ends at offset {end}, and the journal has read it up "
-                                    f"to {r.offset_to}: the log is not the one that the journal was written for")
-        raise PenstockError(f"the broker at {self.kafka.servers} gave nothing for {EXACTLY_S_MAX:.0f} s of what the journal names: {wanted[0]}")
+                where = f"{self.kafka.prefix}{r.table} partition {r.partition}"
+                raise PenstockError(f"{where} ends at offset {end}, and the journal has read it up to {r.offset_to}: the "
+                                    "log is not the one that the journal was written for")
+        raise PenstockError(f"the broker at {self.kafka.servers} gave nothing for {EXACTLY_S_MAX:.0f} s of {wanted[0]}, which the journal "
+                            "names")
 
     def _read_to(self, key: Key) -> int:
         blocks = self._blocks.get(key)

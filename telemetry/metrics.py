@@ -132,7 +132,7 @@ SEQUENCE_WAITS = _counter("penstock_sequence_waits", "pipeline",
 SEQUENCE_SKIPPED = _counter("penstock_sequence_skipped", "pipeline", "missing numbers of writers that were given up after live.hold_s")
 HELD_ROWS = _gauge("penstock_held_rows", "pipeline", "rows that are held back now")
 SNAPSHOT_SECONDS = _histogram("penstock_snapshot_seconds", "pipeline", "time that a snapshot took")
-SNAPSHOT_BYTES = _gauge("penstock_snapshot_bytes", "pipeline", "size of the last snapshot")
+RECOVERY_BYTES = _gauge("penstock_recovery_store_bytes", "pipeline", "size of the recovery store, which holds the snapshots")
 SNAPSHOT_TIMESTAMP = _gauge("penstock_snapshot_timestamp_seconds", "pipeline", "when the last snapshot was finished, seconds since 1970")
 FRESHNESS_SECONDS = _ages("penstock_freshness_seconds", "pipeline",
                           "event time that has passed since the newest event of a symbol, for the 500 most recent symbols")

@@ -1,6 +1,7 @@
 """Messages onto topics for tests of readers, byte for byte and partition by partition, on the mock cluster and on a broker."""
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ def make_topic(kafka: KafkaConfig, table: str) -> str:
     if "PENSTOCK_TEST_KAFKA" in os.environ:
         admin = AdminClient({"bootstrap.servers": kafka.servers})
         admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(20)
+        deadline = time.monotonic() + 20
+        while topic not in admin.list_topics(timeout=10).topics:  # what was made is known a moment later
+            assert time.monotonic() < deadline, topic
+            time.sleep(0.02)
     else:
         Producer({"bootstrap.servers": kafka.servers, "log_level": 3}).list_topics(topic, timeout=10)
     return topic

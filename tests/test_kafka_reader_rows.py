@@ -1,105 +1,24 @@
-"""The decoder: what compiled code takes has the very bits of the codecs, and what is no message becomes a dead letter with a sentence."""
+"""The decoder: what compiled code takes has the very bits of the codecs; order, partitions and names are those of the log."""
 
-import base64
-import json
 import random
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from schemas.codec import encode_ipc, to_arrow
 from schemas.codec_json import decode_json, encode_json
-from schemas.errors import UserError
-from schemas.json_schema import OPTIONAL
 from schemas.messages import headers
-from schemas.tables import BEATS, QUOTES, RECORDED, TRADES, Rows, TableSpec
-from schemas.tables_desk import CONTROL, FUNDING_RATES
-from schemas.tables_live import APPROVED, REPORTS
+from schemas.tables import QUOTES, TRADES, TableSpec
 from sources import kafka_rows
 from sources.kafka_names import LIMIT, Interner
-from sources.kafka_polled import BAD_HEADERS, Polled
+from sources.kafka_polled import Polled
 from sources.kafka_rows import Decoded, Decoder
-from sources.kafka_slow import read_message
 from tests.kafka_producing import as_polled
+from tests.kafka_rows_made import ALL, INPUTS, NAMES, all_rows, changed, decoder, rewritten, same, some_rows
 
-INPUTS = (TRADES, QUOTES, RECORDED, BEATS, FUNDING_RATES, CONTROL)
-"""Those that the compiled parser reads."""
-ALL = (*INPUTS, REPORTS, APPROVED)
-NAMES = ("BTC/USDT", "E", "SYM-12345678901", "a name of 32 bytes, no more of it", "one that is longer than thirty-two bytes by far", "ÄÖÜ/€", 'q"\\uote')
 BY_NAME = pytest.mark.parametrize("spec", INPUTS, ids=lambda s: s.name)
-
-
-def some_rows(spec: TableSpec, n: int, seed: int, symbols: int = len(NAMES)) -> Rows:
-    """Rows of every kind of value, some of them extreme."""
-    rng = np.random.default_rng(seed)
-    rows = spec.empty(n)
-    for f in spec.fields:
-        if f.kind in ("symbol", "strategy"):
-            rows[f.name] = rng.integers(0, symbols, n)
-        elif f.kind == "enum":
-            rows[f.name] = rng.integers(0, len(f.labels), n)
-        elif f.kind == "bool":
-            rows[f.name] = rng.integers(0, 2, n)
-        elif f.kind == "id":
-            rows[f.name] = rng.integers(0, 2**63, n, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-        elif f.kind == "float":
-            rows[f.name] = np.choose(rng.integers(0, 6, n), [
-                np.round(rng.random(n) * 1e5, 2), rng.random(n), rng.integers(-(2**62), 2**62, n).astype(float),
-                np.frombuffer(rng.bytes(8 * n), np.float64), rng.choice([0.0, -0.0, 5e-324, 1.7976931348623157e308, 0.1 + 0.2], n), np.full(n, np.nan),
-            ])
-            rows[f.name][np.isnan(rows[f.name])] = np.nan  # one NaN: JSON has no payloads
-        else:
-            rows[f.name] = np.choose(rng.integers(0, 3, n), [
-                rng.integers(-100, 100, n), 1_700_000_000_000_000_000 + rng.integers(0, 10**15, n), rng.choice([2**63 - 1, -(2**63) + 1, 0, 10**18], n)])
-    return rows
-
-
-def decoder(*names: str) -> Decoder:
-    """One that knows these names."""
-    symbols, strategies = Interner(), Interner()
-    for name in names:
-        symbols.code(name)
-        strategies.code(name)
-    return Decoder(symbols, strategies, clock=lambda: 7)
-
-
-def all_rows(decoded: Decoded) -> Rows:
-    return np.concatenate([block.rows for block in decoded.blocks])
-
-
-def same(a: Rows, b: Rows) -> bool:
-    return a.dtype == b.dtype and a.tobytes() == b.tobytes()
-
-
-def number(rng: random.Random, value: Any) -> str:
-    """A float as JSON, in one of the ways to write it that say the same."""
-    if value is None or isinstance(value, str):
-        return json.dumps(value)
-    if value == 0:
-        return repr(value)  # "-0" is the whole number 0
-    forms = [repr(value), f"{value:.17g}", f"{value:.16e}", f"{value:.20e}".replace("e", "E")]
-    if value == int(value) and abs(value) < 1e15:
-        forms += [str(int(value)), f"{int(value)}.000", f"{int(value)}e0", f"{int(value)}0e-1"]
-    return rng.choice(forms)
-
-
-def rewritten(rng: random.Random, spec: TableSpec, message: bytes) -> tuple[bytes, bytes]:
-    """The same row written another way: key order, white space, unknown keys, forms of numbers, columns left out; and all of it in full."""
-    document = json.loads(message)
-    items = [(json.dumps(k, ensure_ascii=rng.random() < 0.5),
-              number(rng, v) if spec.field(k).kind == "float" else json.dumps(v, ensure_ascii=rng.random() < 0.3)) for k, v in document.items()]
-    optional = OPTIONAL.get(spec.name, {})
-    for k, default in optional.items():
-        if rng.random() < 0.2:
-            items = [(key, v) for key, v in items if json.loads(key) != k]
-            document[k] = default
-    items += rng.sample([('"x"', "1.5e3"), ('"venue"', '"binance"'), ('"null"', "null"), ('"ok"', "true"), ('"no"', "false"), ('"n"', "-7"),
-                         ('"deep"', '{"a":[1,{"b":"}"}]}'), ('"esc"', '"\\u0041\\n"')], rng.choice([0, 0, 0, 1, 2]))
-    rng.shuffle(items)
-    space = (lambda: "") if rng.random() < 0.4 else (lambda: rng.choice(["", " ", "\t", "\n", "\r\n  "]))
-    text = "," .join(f"{space()}{k}{space()}:{space()}{v}{space()}" for k, v in items)
-    return f"{space()}{{{text}}}{space()}".encode(), json.dumps(document).encode()
 
 
 @pytest.mark.parametrize("spec", ALL, ids=lambda s: s.name)
@@ -202,106 +121,7 @@ def _joined(polls: list[Polled], which: list[int]) -> tuple[Any, Any]:
     return made.data, made.starts
 
 
-GOOD = {"symbol": "A", "price": 1.5, "size": 2, "ts_event_ns": 3}
-
-
-def changed(**columns: Any) -> bytes:
-    return json.dumps({**GOOD, **columns}).encode()
-
-
-POISON = [
-    (b"", "the message is empty"),
-    (b" ", "neither a JSON object nor an Arrow IPC stream"),
-    (b"hello", "neither a JSON object nor an Arrow IPC stream"),
-    (b"[1, 2]", "neither a JSON object nor"),
-    (b'{"symbol": "A", "price": 1.5', "not a JSON object: Input data was truncated"),
-    (changed() + b"x", "not a JSON object: .*trailing characters"),
-    (changed() + changed(), "not a JSON object: .*trailing characters"),
-    (b"\xef\xbb\xbf" + changed(), "neither a JSON object"),
-    (changed(price="abc"), 'price "abc" is not a number; write it without quotes'),
-    (changed(price="60000.5"), 'price "60000.5" is not a number; write it without quotes'),
-    (changed(price=True), "price true is not a number"),
-    (changed(price=[1]), r"price \[1\] is not a number"),
-    (changed(price=1).replace(b": 1,", b": NaN,"), "not a JSON object: "),
-    (changed(price=1).replace(b": 1,", b": 1.,"), "not a JSON object: .*invalid number"),
-    (changed(price=1).replace(b": 1,", b": 01,"), "not a JSON object: "),
-    (changed(price=1).replace(b": 1,", b": +1,"), "not a JSON object: "),
-    (changed(price=1).replace(b": 1,", b": 1e999,"), "price .* is not a number|Number out of range"),
-    (changed(price=1).replace(b": 1,", b": 1" + b"0" * 400 + b","), "number"),
-    (changed(ts_event_ns="2024-01-01"), 'ts_event_ns "2024-01-01" is not a whole number'),
-    (changed(ts_event_ns=1.5), "ts_event_ns 1.5 is not a whole number"),
-    (changed(ts_event_ns=None), "ts_event_ns null is not a whole number"),
-    (changed(ts_event_ns=2**63), "ts_event_ns 9223372036854775808 does not fit"),
-    (changed(ts_event_ns=10**30), "ts_event_ns 1000000000000000000000000000000 does not fit|whole number"),
-    (changed(seq=-(2**63) - 1), "seq -9223372036854775809 does not fit"),
-    (changed(side="bid"), 'unknown side "bid"'),
-    (changed(side="BUY"), 'unknown side "BUY"'),
-    (changed(side=1), "side 1 is not text"),
-    (changed(symbol=""), "symbol is empty; a row of trades is of one symbol"),
-    (changed(symbol=None), "symbol null is not text"),
-    (changed(symbol={"a": 1}), "symbol .* is not text"),
-    (changed(symbol="x" * 200), "has 200 characters; at most 128"),
-    (changed(symbol="a\nb"), "characters that cannot be shown"),
-    (changed(symbol="A").replace(b'"A"', b'"A\xff"'), "not a JSON object: .*utf-8|UTF-8"),
-    (json.dumps({k: v for k, v in GOOD.items() if k != "price"}).encode(), "a row of trades needs price; it has symbol, size, ts_event_ns"),
-    (b"{}", "a row of trades needs ts_event_ns, symbol, price, size; it has nothing"),
-    (b'{"a":' * 5000 + b"1" + b"}" * 5000, "not a JSON object: "),
-    (b"\xff\xff\xff\xff", "not an Arrow IPC stream of 4 bytes"),
-    (b"\xff" * 100, "not an Arrow IPC stream of 100 bytes"),
-]
-
-
-@pytest.mark.parametrize("payload, said", POISON, ids=[str(i) for i in range(len(POISON))])
-def test_poison_is_a_dead_letter_with_a_sentence(payload: bytes, said: str) -> None:
-    import re
-
-    d = decoder("A")
-    decoded = d.decode(as_polled([changed(), payload, changed(size=4)], partitions=[3, 3, 3]))
-    assert decoded.blocks[0].rows["size"].tolist() == [2.0, 4.0] and decoded.blocks[0].offsets.tolist() == [100, 102]
-    (letter,) = decoded.dead
-    assert (letter["topic"], letter["partition"], letter["offset"], letter["ts_seen_ns"]) == ("penstock.trades", 3, 101, 7)
-    assert base64.b64decode(letter["payload"]) == payload
-    assert re.match(rf"penstock.trades partition 3 offset 101: .*({said})", letter["error"]), letter["error"]
-    assert d.symbols.names == ("A",)
-    alone = d.decode(as_polled([payload]))
-    assert len(alone.blocks) == 1 and len(alone.blocks[0].rows) == 0 and len(alone.dead) == 1
-    assert (alone.blocks[0].offset_from, alone.blocks[0].offset_to) == (100, 101)
-
-
-ARROW = encode_ipc(to_arrow(TRADES, some_rows(TRADES, 5, 1), NAMES)).to_pybytes()
-
-
-@pytest.mark.parametrize("payload, given, said", [
-    (changed(), [("schema", b"quotes/1")], 'schema "quotes/1" on the topic of trades'),
-    (changed(), [("schema", b"trades/2")], 'trades version "2" is newer than 1'),
-    (changed(), [("schema", b"trades/x")], 'trades version "x" is newer'),
-    (changed(), [("codec", b"avro")], 'codec "avro" is not one of arrow, json'),
-    (changed(), [("codec", b"arrow")], "not an Arrow IPC stream"),
-    (ARROW, [("codec", b"json")], "not a JSON object"),
-    (ARROW, [("schema", b"quotes/1")], 'schema "quotes/1" on the topic of trades'),
-    (b"[]", [("codec", b"json")], r"JSON, but not an object: \[\]"),
-])
-def test_headers_that_do_not_fit_are_said(payload: bytes, given: Any, said: str) -> None:
-    (letter,) = decoder("A").decode(as_polled([payload], headers=[given])).dead
-    assert said.replace("\\", "") in letter["error"]
-
-
-def test_headers_that_cannot_be_read_are_a_dead_letter() -> None:
-    polled = as_polled([changed()])
-    polled.headers[0] = BAD_HEADERS
-    (letter,) = decoder("A").decode(polled).dead
-    assert "(headers that cannot be read)" in letter["error"]
-
-
-def test_the_right_headers_and_older_ones_are_taken() -> None:
-    given: list[Any] = [headers(TRADES, "json"), [("schema", b"trades/0")], [("codec", b"json")], []]
-    decoded = decoder("A").decode(as_polled([changed()] * 4, headers=given))
-    assert decoded.dead == () and len(decoded.blocks[0].rows) == 4
-
-
 def test_arrow_of_other_producers() -> None:
-    import pyarrow as pa
-
     ours = some_rows(TRADES, 4, 2)
     table = to_arrow(TRADES, ours, NAMES)
     d = decoder(*NAMES)
@@ -331,69 +151,6 @@ def test_beats_and_control_may_speak_for_all() -> None:
         spec = kafka_rows.TABLES[table]
         payload = encode_ipc(to_arrow(spec, control.blocks[0].rows if table == "control" else beats.blocks[0].rows, d.symbols.names)).to_pybytes()
         assert d.decode(as_polled([payload], table)).dead == ()
-
-
-def taken_slowly(spec: TableSpec, payload: bytes, names: tuple[str, ...]) -> tuple[bytes | None, str]:
-    """What the slow way alone says: (rows as bytes with their names, or the error)."""
-    symbols = Interner()
-    symbols.restore(names)
-    try:
-        rows = read_message(spec, payload, [], symbols, Interner())
-    except UserError as error:
-        return None, str(error)
-    return rows.tobytes() + "|".join(symbols.names).encode(), ""
-
-
-@pytest.mark.parametrize("spec", [TRADES, QUOTES, FUNDING_RATES], ids=lambda s: s.name)
-def test_mangled_json_is_taken_or_refused_as_the_slow_way_does(spec: TableSpec) -> None:
-    rng = random.Random(4)
-    rows = some_rows(spec, 300, 4, symbols=3)
-    letters = b'{}[]",:.-+eE0123456789 \\\n\x00\x1f\x7f\x80\xff"nulltruefalse'
-    refused = 0
-    for message in encode_json(spec, rows, NAMES):
-        for _ in range(4):
-            made = bytearray(rewritten(rng, spec, message)[0])
-            for _ in range(rng.choice([1, 1, 2, 5])):
-                at = rng.randrange(len(made))
-                act = rng.randrange(4)
-                if act == 0:
-                    made[at] = rng.choice(letters)
-                elif act == 1:
-                    made.insert(at, rng.choice(letters))
-                elif act == 2:
-                    del made[at]
-                else:
-                    del made[at : at + rng.randrange(1, 20)]
-                made = made or bytearray(b" ")
-            d = decoder(*NAMES)
-            decoded = d.decode(as_polled([bytes(made)], spec.name))
-            wanted, error = taken_slowly(spec, bytes(made), NAMES)
-            if wanted is None:
-                refused += 1
-                assert len(decoded.blocks[0].rows) == 0
-                assert decoded.dead[0]["error"] == f"penstock.{spec.name} partition 0 offset 100: {error}", bytes(made)
-            else:
-                assert decoded.dead == (), bytes(made)
-                assert decoded.blocks[0].rows.tobytes() + "|".join(d.symbols.names).encode() == wanted, bytes(made)
-    assert 300 < refused < 1190
-
-
-def test_mangled_arrow_gives_rows_or_a_dead_letter() -> None:
-    rng = random.Random(5)
-    dead = 0
-    for _ in range(1500):
-        made = bytearray(ARROW)
-        for _ in range(rng.choice([1, 2, 8])):
-            made[rng.randrange(len(made))] = rng.randrange(256)
-        if rng.random() < 0.2:
-            del made[rng.randrange(len(made)) :]
-        decoded = decoder(*NAMES).decode(as_polled([bytes(made)]))
-        assert len(decoded.dead) == (len(decoded.blocks[0].rows) == 0) or (len(decoded.dead) == 0)
-        dead += len(decoded.dead)
-        for f in TRADES.fields:
-            if f.labels and len(decoded.blocks[0].rows):
-                assert set(decoded.blocks[0].rows[f.name].tolist()) <= set(range(len(f.labels)))
-    assert 100 < dead < 1400
 
 
 def test_new_names_get_codes_in_the_order_of_the_log_and_keep_them() -> None:

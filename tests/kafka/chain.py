@@ -30,6 +30,7 @@ from sources.simulator import simulate, write_tape
 from tests.kafka.broker import ROOT, Broker
 
 SYMBOLS = 10
+RESTARTS_MAX = 60
 TICKS_AN_HOUR = 2_400
 """Of one simulated symbol, about."""
 MADE = [spec for _, specs in STAGES for spec in specs]
@@ -40,7 +41,7 @@ class Member:
 
     def __init__(self, name: str, words: list[str], folder: Path, log: Path) -> None:
         self.name, self.words, self.folder, self.log = name, words, folder, log
-        self.kills = 0
+        self.kills = self.restarts = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -114,7 +115,8 @@ def chain(ticks: int, kills: int, seed: int, pace: float, say: Callable[[str], N
             total = counted["rows"]["trades"]
             say(f"{total:,} ticks undisturbed in {calm_s:.0f} s; now with kills …")
             members = _rough(folder, tape, kafkas["rough"], total, kills, rng, broker, pace, say)
-            return {"ticks": total, "kills": {m.name: m.kills for m in members}, "broker_bounces": 1,
+            return {"ticks": total, "kills": {m.name: m.kills for m in members},
+                    "restarts": {m.name: m.restarts for m in members}, "broker_bounces": 1,
                     **_compared(folder, kafkas, running.url, total, counted["rows"]["beats"])}
     finally:
         running.stop()
@@ -143,7 +145,11 @@ def _rough(folder: Path, tape: Path, kafka: KafkaConfig, total: int, kills: int,
             m.kill()
             time.sleep(rng.uniform(0.5, 3.0))
         for m in members:
-            if m.ended() not in (None, 0):
+            if m.ended() == 1 and m.restarts < RESTARTS_MAX:  # it came up while the broker was down: whoever supervises it starts it again
+                m.restarts += 1
+                time.sleep(1.0)
+                m.start()
+            elif m.ended() not in (None, 0):
                 raise SystemExit(f"{m.name} ended by itself with {m.ended()}:\n{m.log.read_text()[-3000:]}")
         time.sleep(0.1)
     members[0].process.wait()  # type: ignore[union-attr]
