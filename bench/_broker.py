@@ -36,8 +36,10 @@ class Site:
 
     def run(self, *words: str) -> Any:
         """A `penstock` command to its end; its JSON."""
-        done = subprocess.run([sys.executable, "-m", "cli.main", *words, "--config", str(self.config), "--json"], cwd=self.folder, check=True,
+        done = subprocess.run([sys.executable, "-m", "cli.main", *words, "--config", str(self.config), "--json"], cwd=self.folder, check=False,
                               capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        if done.returncode:
+            raise RuntimeError(f"penstock {' '.join(words)}: {done.stderr.decode()[-2000:]}")
         return json.loads(done.stdout)
 
 

@@ -26,7 +26,7 @@ SYMBOLS = tuple(f"S{k:03d}/USDT" for k in range(100))
 RATES = (1_000, 5_000, 20_000)
 SECONDS, SETTLE_S = 20.0, 8.0
 STRATEGY = {"name": "each_second", "timeframe": "1s", "entry": "close > open", "exit": "close < open", "hold_bars": 3}
-POLICY = {"positions_max": 100, "orders_max": 1000, "daily_trades_max": 1_000_000, "cooldown_after_loss": "0 s", "notional_per_trade": "0.5 %",
+POLICY = {"positions_max": 100, "orders_max": 500, "daily_trades_max": 1_000_000, "cooldown_after_loss": "0 s", "notional_per_trade": "0.5 %",
           "capital": 1_000_000_000, "daily_loss_max": "90 %", "weekly_loss_max": "90 %", "drawdown_reduce": "80 %", "drawdown_halt": "90 %"}
 
 

@@ -4,10 +4,12 @@ The same operators as a backtest's. Killed anywhere, it goes on from its last sn
 after it exactly as they were, and then goes on with what has come since.
 """
 
+import contextlib
+import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +19,7 @@ import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError, RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
 
 from dataflows.feeds import Feed
@@ -35,6 +37,7 @@ BUSY_S = 0.004
 """So long after a frame the source is asked again at once; then it waits for messages."""
 WAIT_S = 0.0005
 FRAMES_INSIDE_MAX = 4096
+RecoveryError = (NoPartitionsError, MissingPartitionsError, InconsistentPartitionsError)
 
 
 class Outlet(Protocol):
@@ -216,11 +219,27 @@ def live_flow(w: Wiring) -> Dataflow:
 
 
 def recovery_at(directory: Path) -> RecoveryConfig:
-    """The recovery store of a run, made where there is none."""
+    """The recovery store of a run, made where there is none; PenstockError that says what to do where it is damaged."""
+    for path in directory.glob("*.sqlite3"):
+        with raising_damage(directory), contextlib.closing(sqlite3.connect(path)) as store:
+            found = store.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+            store.execute("SELECT count(*) FROM snaps").fetchone()
     if not any(directory.glob("*.sqlite3")):
         directory.mkdir(parents=True, exist_ok=True)
         init_db_dir(directory, 1)  # type: ignore[no-untyped-call]
     return RecoveryConfig(directory)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def raising_damage(directory: Path) -> Iterator[None]:
+    """An error of the store's, told with the way out."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, *RecoveryError) as error:
+        raise PenstockError(f"the recovery store {directory} cannot be used: {str(error).splitlines()[0]}; move that folder away and start "
+                            "again: the run is then formed from its journal, frame by frame, and goes on") from None
 
 
 def run_live(w: Wiring, state: Path | None, snapshot_s: float, workers: int = 1, process: int = 0, peers: tuple[str, ...] = ()) -> None:
@@ -228,7 +247,8 @@ def run_live(w: Wiring, state: Path | None, snapshot_s: float, workers: int = 1,
     recovery = None if state is None else recovery_at(state)
     if state is not None:
         metrics.RECOVERY_BYTES.set_function(lambda: float(sum(path.stat().st_size for path in state.glob("*.sqlite3*"))))
-    cluster_main(  # type: ignore[no-untyped-call]
-        live_flow(w), list(peers), process, epoch_interval=timedelta(seconds=snapshot_s), recovery_config=recovery,
-        worker_count_per_proc=workers,
-    )
+    with raising_damage(state or Path()):
+        cluster_main(  # type: ignore[no-untyped-call]
+            live_flow(w), list(peers), process, epoch_interval=timedelta(seconds=snapshot_s), recovery_config=recovery,
+            worker_count_per_proc=workers,
+        )

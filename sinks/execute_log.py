@@ -91,7 +91,8 @@ class KafkaLog:
         # no group and no offset of it: how far we are is in the reports, and a start reads everything
         settings = client_settings(self.kafka, self._noted, group_id=f"penstock-execute-{self.account}", enable_auto_commit=False,
                                    enable_partition_eof=True, auto_offset_reset="error")
-        durable = client_settings(self.kafka, self._noted, enable_idempotence=True, acks="all")
+        # one request at a time: see `FirstAlone` of kafka_client for what could be lost in silence otherwise; reports are few
+        durable = client_settings(self.kafka, self._noted, enable_idempotence=True, acks="all", max_in_flight=1)
         self._consumer: Any = opened(Consumer, {"fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 10, **settings})
         self._producer: Any = opened(Producer, {"linger.ms": 0, **durable})
         connected(self._producer, self.kafka, self._noted)

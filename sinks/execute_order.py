@@ -111,15 +111,15 @@ class Courier:
 
     async def _doubt(self, order: Order) -> Seen | None:
         self.counts.doubted += 1
-        metrics.ORDERS_UNKNOWN.inc()
-        try:
-            await self.report(order, R_UNKNOWN, order.seen)
-            return await self._settle(order)
-        finally:
-            metrics.ORDERS_UNKNOWN.dec()
+        await self.report(order, R_UNKNOWN, order.seen)
+        return await self._settle(order)
 
     async def _settle(self, order: Order) -> Seen | None:
         """Ask until the venue knows the order; None once no request of it can arrive any more, or at the end of the process."""
+        with metrics.ORDERS_UNKNOWN.track_inprogress():
+            return await self._asked_until_certain(order)
+
+    async def _asked_until_certain(self, order: Order) -> Seen | None:
         pause_s = self.pace.poll_s_min
         while not self.stopping.is_set():
             asked_ns = self.clock.wall_ns()

@@ -25,7 +25,7 @@ from schemas.tables import ALL_SYMBOLS, BEATS, Rows, TableSpec
 from schemas.topics import TABLES, TOPICS
 from sinks.ingest_tails import COUNTER_BITS, Tails, Topics, metadata_text, read_tails
 from sinks.kafka import partition_of
-from sinks.kafka_client import Noted, client_settings, connected, explained, opened, partition_count
+from sinks.kafka_client import FirstAlone, Noted, client_settings, connected, explained, opened, partition_count
 from telemetry import logs, metrics
 
 Codec = Literal["arrow", "json"]
@@ -77,6 +77,7 @@ class Writer:
                               message_timeout_ms=0),
             **{"linger.ms": linger_ms, "compression.type": "lz4", "message.max.bytes": 8 << 20, **kafka.options},
         })  # fmt: skip
+        self._first_alone = FirstAlone(self.flush)
         connected(self._producer, kafka, self._noted)
         self._topics: Topics = {
             t: (TABLES[t], topic, partition_count(self._producer, topic, kafka, self._noted))
@@ -252,6 +253,7 @@ class Writer:
             try:
                 self._producer.produce(part.topic, payload, key or None, partition=part.number, headers=self._headers[table],
                                        on_delivery=acked)
+                self._first_alone(part.topic, part.number)
                 return
             except BufferError:
                 self._producer.poll(0.05)

@@ -23,7 +23,7 @@ from confluent_kafka.admin import (
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError, UserError, unknown
 from schemas.topics import FOR_EVER, TOPICS, Topic
-from sinks.kafka_client import CONNECT_S_MAX, PASSING, PASSING, Noted, client_settings, connected, explained, opened
+from sinks.kafka_client import CONNECT_S_MAX, PASSING, Noted, client_settings, connected, explained, opened
 
 REQUEST_S_MAX = 15.0
 IN_SYNC_MIN = 2

@@ -38,6 +38,8 @@ class Noted:
         if self.connected and not self.latest:
             log.warning("the broker is in trouble", said=_short(error.str()))
         self.latest[error.name()] = error.str()
+        if error.name() == "_TRANSPORT" and ("SSL" in error.str() or "security.protocol" in error.str()):
+            self.latest.setdefault("_SSL", error.str())  # a broker of the other kind hangs up, and librdkafka guesses why
 
     def healthy(self) -> None:
         """What was said so far is over; the next failure is news again."""
@@ -71,11 +73,8 @@ def opened(kind: Any, settings: dict[str, Any]) -> Any:
 def explained(kafka: KafkaConfig, error: KafkaException | KafkaError, noted: Noted | None = None) -> PenstockError:
     """What a failure means to the user; what the client reported meanwhile says more than the call that timed out."""
     cause: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
-    told = dict(noted.latest) if noted is not None else {}
+    told = noted.latest if noted is not None else {}
     where = f"the Kafka broker at {kafka.servers}"
-    hung_up = told.get("_TRANSPORT", "")
-    if "SSL" in hung_up or "security.protocol" in hung_up:  # a broker of the other kind hangs up; librdkafka guesses why
-        told.setdefault("_SSL", hung_up)
     if "_AUTHENTICATION" in told or cause.name() in ("_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED"):
         said = told.get("_AUTHENTICATION", cause.str())
         return UserError(f"{where} refuses the login: {_short(said)}; check security.protocol and sasl.* in kafka options")

@@ -6,6 +6,8 @@ A test that takes the fixtures of `tests/kafka_broker.py` is marked `kafka` by t
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.kafka_broker import kafka, servers  # noqa: F401
+
 settings.register_profile("penstock", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("penstock")
 

@@ -41,6 +41,15 @@ def make_topics(kafka: KafkaConfig, tables: tuple[str, ...] = INPUT) -> None:
     consumer.close()
 
 
+def messages_on(kafka: KafkaConfig, *tables: str) -> int:
+    """How many messages topics have, without reading them."""
+    consumer = Consumer({"bootstrap.servers": kafka.servers, "group.id": "counting", "log_level": 3})
+    try:
+        return sum(_watermarks(consumer, kafka.prefix + t, p)[1] for t in tables for p in range(PARTITIONS))
+    finally:
+        consumer.close()
+
+
 @contextmanager
 def running(command: list[str]) -> Iterator[Any]:
     """A process that is gone in the end, whatever the test found."""

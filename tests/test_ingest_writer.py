@@ -23,7 +23,7 @@ from sinks.ingest_writer import Writer, writer_id
 from sinks.kafka import partition_of
 from sources.ingest_pace import with_beats
 from sources.simulator import simulate
-from tests.ingest_topics import PARTITIONS, expected, make_topics, on_topics, running
+from tests.ingest_topics import PARTITIONS, expected, make_topics, messages_on, on_topics, running
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.kafka_reading import messages
 
@@ -185,16 +185,16 @@ def test_killed_again_and_again_it_loses_and_doubles_nothing(kafka, codec, tmp_p
     make_topics(kafka)
     config = tmp_path / "c.yaml"
     config.write_text(json.dumps({"kafka": {"servers": kafka.servers, "prefix": kafka.prefix}}))
-    command = [sys.executable, "-m", "cli.main", "ingest", "--simulate", "6:0.5:5", "--pace", "300x", "--codec",
-               codec, "--writer", "w", "--config", str(config), "--linger-ms", "20", "--json"]
+    command = [sys.executable, "-m", "cli.main", "ingest", "--simulate", "6:1.5:5", "--codec", codec, "--writer", "w",
+               "--config", str(config), "--linger-ms", "20", "--json", "--pace"]
     chance = random.Random(codec)
-    tape = simulate(6, 0.5, 5)
+    tape = simulate(6, 1.5, 5)
     wanted = expected(with_beats(tape, S))
     for attempt in count():
-        with running(command) as child:
+        with running([*command, "100x" if attempt < 3 else "max"]) as child:
             if attempt < 3:
-                seen = sum(len(messages(kafka, t)) for t in ("trades", "beats"))
-                while child.poll() is None and sum(len(messages(kafka, t)) for t in ("trades", "beats")) <= seen:
+                seen = messages_on(kafka, "trades", "beats")
+                while child.poll() is None and messages_on(kafka, "trades", "beats") <= seen:
                     time.sleep(0.01)
                 time.sleep(chance.random() * 1.5)
                 os.kill(child.pid, signal.SIGKILL)
@@ -216,7 +216,7 @@ def test_asked_to_end_it_flushes_and_says_what_it_did(kafka, tmp_path):  # noqa:
     config.write_text(json.dumps({"kafka": {"servers": kafka.servers, "prefix": kafka.prefix}}))
     command = [sys.executable, "-m", "cli.main", "ingest", "--simulate", "3:2:5", "--pace", "60x", "--config", str(config)]
     with running(command) as child:
-        while child.poll() is None and not messages(kafka, "beats"):
+        while child.poll() is None and not messages_on(kafka, "beats"):
             time.sleep(0.05)
         child.send_signal(signal.SIGTERM)
         said, errors = child.communicate(timeout=60)

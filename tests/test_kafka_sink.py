@@ -20,6 +20,7 @@ from schemas.tables_desk import CONTROL, DECISIONS, FILLS, RUNS
 from schemas.tables_live import DEAD_LETTER, JOURNAL
 from schemas.topics import TABLES, TOPICS
 from sinks.kafka import KafkaSink, partition_of
+from sinks.kafka_client import FirstAlone
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.kafka_reading import messages, rows_in
 from tests.test_codec import STRATEGIES, SYMBOLS, rows_of
@@ -148,6 +149,25 @@ def test_a_full_queue_waits_and_loses_nothing(kafka: KafkaConfig, monkeypatch: p
     assert np.concatenate(rows_in(CONTROL, messages(kafka, "control"), ()))["seq"].tolist() == list(range(300))
 
 
+def test_nothing_of_the_first_messages_to_new_topics_is_lost(kafka: KafkaConfig) -> None:  # noqa: F811
+    rows = rows_of(SIGNALS, 64, seed=3)
+    for number in range(8):
+        new = KafkaConfig(kafka.servers, f"{kafka.prefix}{number}.")
+        with KafkaSink(new, "r", "paper") as sink:
+            for start in range(0, 64, 8):
+                sink.write(SIGNALS, rows[start : start + 8], SYMBOLS, STRATEGIES)
+        assert len(messages(new, "signals")) == sink.messages_written
+
+
+def test_the_first_message_of_a_partition_waits_alone_and_so_does_one_after_a_long_time() -> None:
+    now, waited = [0.0], []
+    alone = FirstAlone(lambda: waited.append(now[0]), lambda: now[0])
+    for now[0], topic, partition in ((1.0, "a", 0), (2.0, "a", 0), (3.0, "a", 1), (4.0, "b", 0), (3000.0, "a", 0), (6600.0, "a", 0), (10201.0, "a", 0),
+                                     (10202.0, "a", 0)):  # fmt: skip
+        alone(topic, partition)
+    assert waited == [1.0, 3.0, 4.0, 10201.0]
+
+
 def own_mock() -> tuple[Any, str]:
     mock: Any = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     return mock, ",".join(f"{b.host}:{b.port}" for b in mock.list_topics(timeout=10).brokers.values())
@@ -204,7 +224,7 @@ def test_a_broker_that_is_not_there_and_settings_that_are_none(monkeypatch: pyte
 def test_tls_that_the_broker_does_not_speak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sinks.kafka_client.CONNECT_S_MAX", 1.5)
     mock, where = own_mock()
-    with pytest.raises(UserError, match=r"do not agree on TLS: .*PLAINTEXT broker listener.*check security.protocol"):
+    with pytest.raises(UserError, match=r"do not agree on TLS: .*; check security.protocol"):
         KafkaSink(KafkaConfig(where, options={"security.protocol": "SSL"}), "r", "a")
     del mock
 

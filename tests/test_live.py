@@ -16,7 +16,6 @@ from schemas.frame import Frame
 from schemas.ids import name_id
 from schemas.tables import TRADES
 from sinks.kafka import KafkaSink
-from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.live_runs import command, ingest, market, plan_for, ready, run
 
 

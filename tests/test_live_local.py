@@ -18,7 +18,7 @@ from research.parity_runs import local_parity
 from research.running import Running
 from research.stored import StoredRun
 from schemas.config import Config
-from schemas.errors import UserError
+from schemas.errors import PenstockError, UserError
 from schemas.frame import Arrival, Frame
 from schemas.tables import TRADES
 from schemas.tables_desk import FILLS
@@ -157,3 +157,16 @@ def test_a_command_is_given_once_and_stays_until_it_is_input(tmp_path: Path) -> 
     assert LocalLog(tmp_path).commands() == ["halt"]  # a process that died before it was input
     log.append(Entry(0, (), False, 0, 0, 0), [], ())
     assert LocalLog(tmp_path).commands() == []
+
+
+@pytest.mark.parametrize("bad", [b"x", b"", b"\x00" * 5000], ids=["short", "empty", "zeros"])
+def test_a_damaged_recovery_store_is_an_error_that_says_the_way_out_and_the_way_out_works(tmp_path: Path, bad: bytes) -> None:
+    name = f"damaged-{os.getpid()}-{len(bad)}"
+    run(tmp_path, name, stop_after=1)
+    store = tmp_path / name / "recovery"
+    (store / "part-0.sqlite3").write_bytes(bad)
+    with pytest.raises(PenstockError, match="recovery store .* cannot be used: .*; move that folder away and start again: the run is then formed"):
+        run(tmp_path, name, command=None)
+    store.rename(tmp_path / "away")
+    run(tmp_path, name, command=None)
+    assert local_parity(tmp_path / name, warehouse_url(), name)["ok"]
