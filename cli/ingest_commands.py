@@ -5,8 +5,8 @@ from typing import Annotated, Optional
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
-Text = Optional[str]  # noqa: UP045
-Texts = Optional[list[str]]  # noqa: UP045
+Text = Optional[str]
+Texts = Optional[list[str]]
 ConfigFile = Annotated[Text, typer.Option("--config", help="Configuration in YAML: kafka, exchange, live.")]
 Servers = Annotated[Text, typer.Option("--servers", metavar="HOST:PORT,…", help="Kafka brokers. Default: the section kafka.")]
 Exchange = Annotated[Text, typer.Option("--exchange", help="A ccxt id such as binance. To ingest: several by commas, by priority.")]

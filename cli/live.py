@@ -5,16 +5,16 @@ from typing import Annotated, Optional
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
-ConfigFile = Annotated[Optional[str], typer.Option(help="Configuration in YAML; a section `kafka` names the broker.")]  # noqa: UP045
-RunName = Annotated[Optional[str], typer.Option("--run", help="Name of the run: a second start goes on where it was. Default: paper, or live.")]  # noqa: UP045
-Strategy = Annotated[Optional[list[str]], typer.Option(help="A built-in or a YAML file; may be repeated.")]  # noqa: UP045
+ConfigFile = Annotated[Optional[str], typer.Option(help="Configuration in YAML; a section `kafka` names the broker.")]
+RunName = Annotated[Optional[str], typer.Option("--run", help="Name of the run: a second start goes on where it was. Default: paper, or live.")]
+Strategy = Annotated[Optional[list[str]], typer.Option(help="A built-in or a YAML file; may be repeated.")]
 Start = Annotated[str, typer.Option("--from", help="Where a new run begins to read the topics: earliest, latest, or a time.")]
 Once = Annotated[bool, typer.Option("--once", help="Stop where the topics end now.")]
 Enable = Annotated[bool, typer.Option("--enable", help="Also write the record that enables trading; without it trading starts disabled.")]
 Workers = Annotated[int, typer.Option(help="Worker threads of this process; a run keeps the number of shards it began with.")]
-Process = Annotated[Optional[str], typer.Option(metavar="i/n", help="Which of n processes this is, from 0.")]  # noqa: UP045
-Peers = Annotated[Optional[str], typer.Option(metavar="HOST:PORT,…", help="Addresses of all n processes, in order.")]  # noqa: UP045
-Warehouse = Annotated[Optional[str], typer.Option("--warehouse", help="ClickHouse URL, for a run without a broker.")]  # noqa: UP045
+Process = Annotated[Optional[str], typer.Option(metavar="i/n", help="Which of n processes this is, from 0.")]
+Peers = Annotated[Optional[str], typer.Option(metavar="HOST:PORT,…", help="Addresses of all n processes, in order.")]
+Warehouse = Annotated[Optional[str], typer.Option("--warehouse", help="ClickHouse URL, for a run without a broker.")]
 
 run = typer.Typer(no_args_is_help=True, help="The pipeline, running: from a broker's topics, or straight from a source without one.")
 
@@ -23,12 +23,12 @@ run = typer.Typer(no_args_is_help=True, help="The pipeline, running: from a brok
 def run_paper(
     config: ConfigFile = None, strategy: Strategy = None, name: RunName = None, start: Start = "earliest", once: Once = False,
     enable: Enable = False, workers: Workers = 1, process: Process = None, peers: Peers = None,
-    file: Annotated[Optional[list[str]], typer.Option(help="Without a broker: recorded data; may be repeated.")] = None,  # noqa: UP045
-    simulate: Annotated[Optional[str], typer.Option(metavar="SYMBOLS:HOURS:SEED", help="Without a broker: a simulated market.")] = None,  # noqa: UP045
-    exchange: Annotated[Optional[str], typer.Option(help="Without a broker: an exchange's websockets, such as binance.")] = None,  # noqa: UP045
-    symbols: Annotated[Optional[str], typer.Option(help="With --exchange: symbols, such as BTC/USDT,ETH/USDT.")] = None,  # noqa: UP045
+    file: Annotated[Optional[list[str]], typer.Option(help="Without a broker: recorded data; may be repeated.")] = None,
+    simulate: Annotated[Optional[str], typer.Option(metavar="SYMBOLS:HOURS:SEED", help="Without a broker: a simulated market.")] = None,
+    exchange: Annotated[Optional[str], typer.Option(help="Without a broker: an exchange's websockets, such as binance.")] = None,
+    symbols: Annotated[Optional[str], typer.Option(help="With --exchange: symbols, such as BTC/USDT,ETH/USDT.")] = None,
     pace: Annotated[str, typer.Option(help="Without a broker: 1x is real time, 60x, or max.")] = "1x",
-    beat: Annotated[Optional[str], typer.Option(help="Without a broker: event time between heartbeats. Default 1s.")] = None,  # noqa: UP045
+    beat: Annotated[Optional[str], typer.Option(help="Without a broker: event time between heartbeats. Default 1s.")] = None,
     warehouse: Warehouse = None, json: Json = False,
 ) -> None:
     """Trade on paper: the same operators as a replay, on rows as they come.
@@ -69,8 +69,8 @@ def control(
 def parity(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a live or paper run.")],
     config: ConfigFile = None, warehouse: Warehouse = None,
-    ts_from: Annotated[Optional[str], typer.Option("--from", help="Compare from this event time on; the replay begins at the start.")] = None,  # noqa: UP045
-    ts_to: Annotated[Optional[str], typer.Option("--to", help="Compare up to this event time, exclusive.")] = None,  # noqa: UP045
+    ts_from: Annotated[Optional[str], typer.Option("--from", help="Compare from this event time on; the replay begins at the start.")] = None,
+    ts_to: Annotated[Optional[str], typer.Option("--to", help="Compare up to this event time, exclusive.")] = None,
     json: Json = False,
 ) -> None:
     """Prove that live was the backtest: replay what the run was given and compare every stage. Exit code 1 where something differs.

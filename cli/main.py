@@ -28,7 +28,7 @@ for _noun, _group in (("warehouse", warehouse), ("runs", runs), ("audit", audit)
     app.add_typer(_group, name=_noun)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
-WarehouseUrl = Annotated[Optional[str], typer.Option(  # noqa: UP045
+WarehouseUrl = Annotated[Optional[str], typer.Option(
     "--warehouse", help="ClickHouse URL; `none` keeps results in memory. Default: PENSTOCK_WAREHOUSE, else embedded.")]
 
 
@@ -47,16 +47,16 @@ def replay(
     paths: Annotated[list[str], typer.Argument(
         metavar="PATH...", help="Files, folders or globs; `sim:SYMBOLS:HOURS:SEED` simulates; "
         "`kafka://HOST:PORT/trades,quotes?from=…&to=…&as=corrected|seen` reads topics by times or offsets.")],
-    config: Annotated[Optional[str], typer.Option(help="Configuration in YAML.")] = None,  # noqa: UP045
-    strategy: Annotated[Optional[list[str]], typer.Option(help="A built-in or a YAML file; may be repeated.")] = None,  # noqa: UP045
+    config: Annotated[Optional[str], typer.Option(help="Configuration in YAML.")] = None,
+    strategy: Annotated[Optional[list[str]], typer.Option(help="A built-in or a YAML file; may be repeated.")] = None,
     warehouse: WarehouseUrl = None,
-    run_id: Annotated[Optional[str], typer.Option(help="Name of the run; must be new.")] = None,  # noqa: UP045
+    run_id: Annotated[Optional[str], typer.Option(help="Name of the run; must be new.")] = None,
     engine: Annotated[str, typer.Option(help="bytewax or loop; both give the same rows.")] = "bytewax",
     workers: Annotated[int, typer.Option(help="Bytewax workers.")] = 1,
-    batch_rows: Annotated[Optional[int], typer.Option(help="Rows per frame; does not change results.")] = None,  # noqa: UP045
-    ts_from: Annotated[Optional[str], typer.Option("--from", help="First event time, e.g. 2021-04-02 or 2021-04-02T10:30.")] = None,  # noqa: UP045
-    ts_to: Annotated[Optional[str], typer.Option("--to", help="End of event time, exclusive.")] = None,  # noqa: UP045
-    report: Annotated[Optional[str], typer.Option(help="Where to write the HTML report.")] = None,  # noqa: UP045
+    batch_rows: Annotated[Optional[int], typer.Option(help="Rows per frame; does not change results.")] = None,
+    ts_from: Annotated[Optional[str], typer.Option("--from", help="First event time, e.g. 2021-04-02 or 2021-04-02T10:30.")] = None,
+    ts_to: Annotated[Optional[str], typer.Option("--to", help="End of event time, exclusive.")] = None,
+    report: Annotated[Optional[str], typer.Option(help="Where to write the HTML report.")] = None,
     json: Json = False,
 ) -> None:
     """Replay recorded trades, quotes or bars: bars, features, strategies, gate, paper fills, ledger, audit."""
@@ -74,9 +74,9 @@ def demo(json: Json = False) -> None:
 @app.command()
 def features(
     args: Annotated[list[str], typer.Argument(metavar="PATH... | list | show NAME")],
-    interval: Annotated[Optional[str], typer.Option(help="Timeframe, 1s to 1d. Default: the recording's, 1m for trades.")] = None,  # noqa: UP045
-    feature: Annotated[Optional[list[str]], typer.Option(help="A feature such as 'rsi(14)'; may be repeated. Default: all.")] = None,  # noqa: UP045
-    out: Annotated[Optional[str], typer.Option(help="Parquet file to write.")] = None,  # noqa: UP045
+    interval: Annotated[Optional[str], typer.Option(help="Timeframe, 1s to 1d. Default: the recording's, 1m for trades.")] = None,
+    feature: Annotated[Optional[list[str]], typer.Option(help="A feature such as 'rsi(14)'; may be repeated. Default: all.")] = None,
+    out: Annotated[Optional[str], typer.Option(help="Parquet file to write.")] = None,
     json: Json = False,
 ) -> None:
     """Compute features exactly as the pipeline does, a row per closed bar; or `list` them, or `show` one."""
@@ -99,7 +99,7 @@ def simulate(
 
 
 @app.command()
-def report(run_id: Annotated[str, typer.Argument(metavar="RUN")], out: Annotated[Optional[str], typer.Option(help="HTML file.")] = None,  # noqa: UP045
+def report(run_id: Annotated[str, typer.Argument(metavar="RUN")], out: Annotated[Optional[str], typer.Option(help="HTML file.")] = None,
            warehouse: WarehouseUrl = None, json: Json = False) -> None:
     """Write the HTML report of a run that is in the warehouse."""
     from cli.stored import report_command
@@ -108,7 +108,7 @@ def report(run_id: Annotated[str, typer.Argument(metavar="RUN")], out: Annotated
 
 @app.command()
 def explain(order_id: Annotated[str, typer.Argument(metavar="ORDER_ID")],
-            run_id: Annotated[Optional[str], typer.Option("--run", help="Run; default: the latest that has it.")] = None,  # noqa: UP045
+            run_id: Annotated[Optional[str], typer.Option("--run", help="Run; default: the latest that has it.")] = None,
             warehouse: WarehouseUrl = None, json: Json = False) -> None:
     """From an order, sent or refused, back to its signal, features, bar, ticks, policy and every gate verdict."""
     from cli.stored import explain_command
@@ -152,7 +152,7 @@ def audit_verify(run_id: Annotated[str, typer.Argument(metavar="RUN")], warehous
 
 
 @policy.command("show")
-def policy_show(config: Annotated[Optional[str], typer.Option(help="Configuration in YAML.")] = None, json: Json = False) -> None:  # noqa: UP045
+def policy_show(config: Annotated[Optional[str], typer.Option(help="Configuration in YAML.")] = None, json: Json = False) -> None:
     """The policy in force, defaults filled in."""
     from cli.features import policy_command
     policy_command(config, json)
@@ -197,20 +197,20 @@ def warehouse_export(run_id: Annotated[str, typer.Argument(metavar="RUN")],
     export_command(run_id, out, warehouse, json)
 
 
-Servers = Annotated[Optional[str], typer.Option(  # noqa: UP045
+Servers = Annotated[Optional[str], typer.Option(
     "--servers", metavar="HOST:PORT,...", help="Kafka brokers. Default: the configuration's section kafka.")]
-ConfigPath = Annotated[Optional[str], typer.Option("--config", help="Configuration in YAML.")]  # noqa: UP045
+ConfigPath = Annotated[Optional[str], typer.Option("--config", help="Configuration in YAML.")]
 
 
 @app.command()
 def archive(config: ConfigPath = None, servers: Servers = None, warehouse: WarehouseUrl = None,
-            table: Annotated[Optional[list[str]], typer.Option(help="Only this table; may be repeated. Default: all.")] = None,  # noqa: UP045
-            group: Annotated[Optional[str], typer.Option(  # noqa: UP045
+            table: Annotated[Optional[list[str]], typer.Option(help="Only this table; may be repeated. Default: all.")] = None,
+            group: Annotated[Optional[str], typer.Option(
                 help="Name under which the broker keeps how far it came. Another warehouse wants another. Default: PREFIXarchive.")] = None,
             once: Annotated[bool, typer.Option("--once", help="Stop where the topics end now, instead of going on.")] = False,
             rewind: Annotated[bool, typer.Option("--rewind", help="Read from the beginning again; stored rows are not doubled.")] = False,
             accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Go on though retention passed messages not archived.")] = False,
-            process: Annotated[Optional[str], typer.Option(metavar="I/N", help="Share the partitions: 0/2 and 1/2.")] = None,  # noqa: UP045
+            process: Annotated[Optional[str], typer.Option(metavar="I/N", help="Share the partitions: 0/2 and 1/2.")] = None,
             json: Json = False) -> None:
     """Write all topics into ClickHouse: market data as the run `market`, the rest under its run. Killed anywhere it loses and doubles nothing."""
     from cli.archiving import archive_command
@@ -219,7 +219,7 @@ def archive(config: ConfigPath = None, servers: Servers = None, warehouse: Wareh
 
 @topics.command("create")
 def topics_create(config: ConfigPath = None, servers: Servers = None,
-                  partitions: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+                  partitions: Annotated[Optional[list[str]], typer.Option(
                       metavar="TOPIC=N", help="Another number of partitions, for ever; may be repeated.")] = None,
                   replication: Annotated[int, typer.Option(help="Replicas of every partition: 3 on a cluster.")] = 1,
                   update: Annotated[bool, typer.Option("--update", help="Set retention and so on of those that exist as wanted.")] = False,
@@ -262,11 +262,11 @@ app.add_typer(exchange, name="exchange")
 @app.command()
 def execute(
     config: ConfigPath = None, servers: Servers = None,
-    venue: Annotated[Optional[str], typer.Option(help="A ccxt id, or fake. Default: the configuration's venue.")] = None,  # noqa: UP045
+    venue: Annotated[Optional[str], typer.Option(help="A ccxt id, or fake. Default: the configuration's venue.")] = None,
     live: Annotated[bool, typer.Option("--live", help="Trade with real money. Without it, the exchange's testnet.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every approval, say what would be sent, end; nothing is sent.")] = False,
     drain: Annotated[bool, typer.Option("--drain", help="End when every order that is on the log is final.")] = False,
-    skip_offset: Annotated[Optional[list[int]], typer.Option(  # noqa: UP045
+    skip_offset: Annotated[Optional[list[int]], typer.Option(
         help="A message of the approved topic to leave out, after you looked at it; may be repeated.")] = None,
     json: Json = False,
 ) -> None:
@@ -284,9 +284,9 @@ def exchange_fake(
     price: Annotated[list[str], typer.Option(
         metavar="SYMBOL=PRICE", help="A market and its last price, such as BTC/USDT=50000; may be repeated.")],
     port: Annotated[int, typer.Option(help="Port to listen on, on loopback.")] = 8765,
-    file: Annotated[Optional[str], typer.Option(help="Where its books are kept. Default: in memory.")] = None,  # noqa: UP045
+    file: Annotated[Optional[str], typer.Option(help="Where its books are kept. Default: in memory.")] = None,
     fee_bps: Annotated[str, typer.Option(help="Fee, hundredths of a percent.")] = "10",
-    cue: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+    cue: Annotated[Optional[list[str]], typer.Option(
         metavar="REQUEST:TROUBLE[:VALUE]", help="For the next request, such as order:drop_after or ask:slow:0.5; may be repeated.")] = None,
     misbehave: Annotated[float, typer.Option(help="Share of all requests that meet trouble.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same trouble.")] = 0,

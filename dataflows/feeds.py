@@ -34,6 +34,8 @@ class Feed(Protocol):
     def caught_up(self) -> bool: ...
     def keep(self, entry: Entry) -> None: ...
     def settle(self) -> None: ...
+    def pause(self, keys: Sequence[Key]) -> None: ...
+    def resume(self, keys: Sequence[Key]) -> None: ...
     def snapshot(self) -> Any: ...
     def close(self) -> None: ...
 
@@ -127,6 +129,14 @@ class KafkaFeed:
         """Return when everything kept is with the broker."""
         if self.sink.pending():
             self.sink.flush()
+
+    def pause(self, keys: Sequence[Key]) -> None:
+        """Fetch nothing of these partitions until `resume`."""
+        self._input.pause(keys)
+
+    def resume(self, keys: Sequence[Key]) -> None:
+        """Fetch them again."""
+        self._input.resume(keys)
 
     def snapshot(self) -> Any:
         """Where to go on. What was read and not taken is read again; what the journal gets from now on is of later frames."""

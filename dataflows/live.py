@@ -60,6 +60,7 @@ class Wiring:
     shards: int = 1
     external: bool = False
     hold_s: float = 30.0
+    held_rows_max: int = 1_000_000
     settle_at_source: bool = False
     stop: threading.Event | None = None
     settle: Callable[[], None] | None = None
@@ -80,6 +81,7 @@ class LivePartition(StatefulSourcePartition[Frame, Any]):
         self.todo: deque[Entry] = deque(self.feed.open(None if resume is None else resume["feed"], self.sequencer.number))
         self._held_since = 0.0
         self._busy_until = 0.0
+        self._paused: tuple[tuple[str, int], ...] = ()
         self._settled_start = self.feed.from_start or resume is not None
         wiring.settle = self.feed.settle
 
@@ -110,7 +112,7 @@ class LivePartition(StatefulSourcePartition[Frame, Any]):
             metrics.SEQUENCE_WAITS.inc()
         elif not made.held:
             self._held_since = 0.0
-        metrics.HELD_ROWS.set(made.held)
+        self._bound(made.held)
         for _, begin, end in made.holes:
             metrics.SEQUENCE_SKIPPED.inc(end - begin)
         frame_read(made.frame)
@@ -118,6 +120,16 @@ class LivePartition(StatefulSourcePartition[Frame, Any]):
             self.wiring.written_ms[number] = taken.written_ms
         metrics.FRAME_SECONDS.labels(stage="sequence").observe(time.perf_counter() - read)
         return [made.frame]
+
+    def _bound(self, held: int) -> None:
+        """Read no more of the partitions that are ahead, while too many rows wait for the others."""
+        metrics.HELD_ROWS.set(held)
+        if held > self.wiring.held_rows_max:
+            self._paused = self.sequencer.ahead()
+            self.feed.pause(self._paused)
+        elif self._paused and 2 * held <= self.wiring.held_rows_max:
+            self.feed.resume(self._paused)
+            self._paused = ()
 
     def _give_up(self, now: float) -> bool:
         """Whether to go on without what is missing: it was waited for long enough, or it was before the place that a run began at."""
@@ -218,8 +230,15 @@ def live_flow(w: Wiring) -> Dataflow:
     return flow
 
 
-def recovery_at(directory: Path) -> RecoveryConfig:
-    """The recovery store of a run, made where there is none; PenstockError that says what to do where it is damaged."""
+def recovery_at(directory: Path, process: int = 0) -> RecoveryConfig:
+    """The recovery store of a run, made where there is none; PenstockError that says what to do where it is damaged.
+
+    The first process of a cluster has the one partition; the others look into a folder that stays empty.
+    """
+    if process:
+        directory = directory.with_name(f"{directory.name}-{process}")
+        directory.mkdir(parents=True, exist_ok=True)
+        return RecoveryConfig(directory)  # type: ignore[no-untyped-call]
     for path in directory.glob("*.sqlite3"):
         with raising_damage(directory), contextlib.closing(sqlite3.connect(path)) as store:
             found = store.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -244,7 +263,7 @@ def raising_damage(directory: Path) -> Iterator[None]:
 
 def run_live(w: Wiring, state: Path | None, snapshot_s: float, workers: int = 1, process: int = 0, peers: tuple[str, ...] = ()) -> None:
     """Run it until it is stopped or its feed ends. state: the folder of its recovery store; None for a run that is not to be resumed."""
-    recovery = None if state is None else recovery_at(state)
+    recovery = None if state is None else recovery_at(state, process)
     if state is not None:
         metrics.RECOVERY_BYTES.set_function(lambda: float(sum(path.stat().st_size for path in state.glob("*.sqlite3*"))))
     with raising_damage(state or Path()):

@@ -130,6 +130,12 @@ class LocalFeed:
     def settle(self) -> None:
         """Nothing to wait for."""
 
+    def pause(self, keys: Sequence[tuple[str, int]]) -> None:
+        """A source has one order: nothing is held for long."""
+
+    def resume(self, keys: Sequence[tuple[str, int]]) -> None:
+        """Nothing was paused."""
+
     def lag(self) -> dict[tuple[str, int], int]:
         """Frames that wait, under the name of the source."""
         return {("source", 0): self._queue.qsize()}

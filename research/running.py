@@ -125,7 +125,7 @@ class Running:
                 self.seen(frame)
 
         wiring = Wiring(self.plan, self.run, feed, outlet, shards, self.external, self.plan.config.live.hold_s,
-                        len(self.peers) > 1, self.stop, seen=seen)
+                        self.plan.config.live.held_rows_max, len(self.peers) > 1, self.stop, seen=seen)
         if self.process == 0:
             self.say(RUNNING, first=True)
         with raised_as_it_was(), one_process(self.folder, self.process):

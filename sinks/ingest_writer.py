@@ -73,9 +73,9 @@ class Writer:
         self._lookup: dict[str, tuple[Sequence[str], npt.NDArray[np.int64]]] = {}
         self._keys: dict[str, bytes] = {}
         self._producer: Any = opened(Producer, {
+            "linger.ms": linger_ms, "compression.type": "lz4", "message.max.bytes": 8 << 20,
             **client_settings(kafka, self._noted, enable_idempotence=True, acks="all", queue_buffering_max_messages=IN_FLIGHT,
                               message_timeout_ms=0),
-            **{"linger.ms": linger_ms, "compression.type": "lz4", "message.max.bytes": 8 << 20, **kafka.options},
         })  # fmt: skip
         self._first_alone = FirstAlone(self.flush)
         connected(self._producer, kafka, self._noted)

@@ -46,6 +46,7 @@ class KafkaInput:
         self.next: dict[Key, int] = {(p.table, p.partition): p.offset for p in self._reader.positions()}
         self._blocks: dict[Key, list[Block]] = {}
         self._written_ms = 0
+        self.poll_messages = POLL_MESSAGES
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ class KafkaInput:
         return self._interner.names
 
     def _poll(self, timeout_s: float) -> int:
-        polled = self._reader.poll(POLL_MESSAGES, timeout_s)
+        polled = self._reader.poll(self.poll_messages, timeout_s)
         if not len(polled):
             return 0
         self._written_ms = max(self._written_ms, int(polled.timestamp_ms.max()))
@@ -127,6 +128,14 @@ class KafkaInput:
         if left:
             self._blocks[key] = left
         return out
+
+    def pause(self, keys: Sequence[Key]) -> None:
+        """Fetch nothing of these until `resume`."""
+        self._reader.pause(keys)
+
+    def resume(self, keys: Sequence[Key]) -> None:
+        """Fetch them again."""
+        self._reader.resume(keys)
 
     def end(self, key: Key) -> int:
         """One past the last message that is there now."""

@@ -1,10 +1,13 @@
 """The running pipeline on Kafka: one result whatever the polls, the workers and the stops, and a replay that proves it."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from confluent_kafka import Producer
 
 import research.parity as parity_module
 from operators.market.features import Features
@@ -126,8 +129,6 @@ def test_a_run_does_not_go_on_with_another_plan(kafka: KafkaConfig, tmp_path: Pa
 
 
 def test_what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_on(kafka: KafkaConfig, tmp_path: Path) -> None:
-    from confluent_kafka import Producer
-
     from schemas.codec_json import decode_json_records
     from schemas.tables_live import DEAD_LETTER
     from sources.kafka_topics import payloads_of
@@ -155,3 +156,43 @@ def test_a_log_that_is_not_the_journals_is_refused(kafka: KafkaConfig, tmp_path:
         sink.write(JOURNAL, journal_rows(entry, 5))
     with pytest.raises(PenstockError, match="frame 0 of run r was rows 0 to 99 and is now .*: the log is not the one that the journal"):
         run(plan_for(kafka, tmp_path))
+
+
+def test_rows_that_are_ahead_are_held_within_a_bound(kafka: KafkaConfig, tmp_path: Path) -> None:
+    """One partition lacks its rows: the others are not read further than the bound, and nothing is lost when it comes."""
+    from dataflows.feeds import KafkaFeed
+    from dataflows.live import LivePartition, Wiring
+    from operators.market.sequence import COUNTER_BITS
+    from schemas.codec import encode_ipc, to_arrow
+    from schemas.messages import headers
+    ready(kafka)
+    n = 4000
+    rows = TRADES.empty(n)
+    rows["ts_event_ns"] = 1_700_000_000 * 10**9 + np.arange(n)
+    rows["seq"], rows["price"], rows["size"] = 7 << COUNTER_BITS | np.arange(n), 1.0, 1.0
+    producer: Any = Producer({"bootstrap.servers": kafka.servers})
+
+    def send(part: Any, partition: int) -> None:
+        for at in range(0, len(part), 50):
+            payload = encode_ipc(to_arrow(TRADES, part[at: at + 50], ("A",))).to_pybytes()
+            producer.produce(f"{kafka.prefix}trades", payload, partition=partition, headers=headers(TRADES, "arrow"))
+        producer.flush(10)
+
+    send(rows[100:], 1)
+    made = plan_for(kafka, tmp_path)
+    wiring = Wiring(made, "r", lambda: KafkaFeed(kafka, "r", "paper"), lambda: None, held_rows_max=300)  # type: ignore[arg-type, return-value]
+    source = LivePartition(wiring, None)
+    source.feed.input.poll_messages = 2  # type: ignore[attr-defined]
+    seen: list[Any] = []
+    held_max = 0
+    for _ in range(400):
+        seen += [f.rows(TRADES) for f in source.next_batch()]
+        held_max = max(held_max, sum(len(a.rows) for a in source.sequencer.state.held))
+    assert sum(map(len, seen)) == 0 and 300 < held_max <= 300 + 2 * 50 * 2
+    send(rows[:100], 0)
+    deadline = time.monotonic() + 60
+    while sum(map(len, seen)) < n and time.monotonic() < deadline:
+        seen += [f.rows(TRADES) for f in source.next_batch()]
+    source.close()
+    out = np.concatenate([r for r in seen if len(r)])
+    assert out["ts_event_ns"].tolist() == rows["ts_event_ns"].tolist()

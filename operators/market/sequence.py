@@ -68,6 +68,10 @@ class Sequencer:
         """The tape position that the next row gets."""
         return self.state.position
 
+    def ahead(self) -> tuple[tuple[str, int], ...]:
+        """The table and partition of every row that is held: the missing ones are in others."""
+        return tuple(sorted({(a.table, a.partition) for a in self.state.held}))
+
     def step(self, arrivals: Sequence[Arrival], names: tuple[str, ...], skip: bool = False) -> Sequenced:
         """One frame of what arrived and what was held. names: of the symbols, by the reader's codes, which only grow.
         skip: do not wait any longer for missing numbers."""
