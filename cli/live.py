@@ -6,7 +6,8 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
 ConfigFile = Annotated[Optional[str], typer.Option(help="Configuration in YAML; a section `kafka` names the broker.")]
-RunName = Annotated[Optional[str], typer.Option("--run", help="Name of the run: a second start goes on where it was. Default: paper, or live.")]
+RunName = Annotated[Optional[str], typer.Option(
+    "--run", help="Name of the run: a second start goes on where it was. Default: paper, or live.")]
 Strategy = Annotated[Optional[list[str]], typer.Option(help="A built-in or a YAML file; may be repeated.")]
 Start = Annotated[str, typer.Option("--from", help="Where a new run begins to read the topics: earliest, latest, or a time.")]
 Once = Annotated[bool, typer.Option("--once", help="Stop where the topics end now.")]
@@ -69,7 +70,8 @@ def control(
 def parity(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a live or paper run.")],
     config: ConfigFile = None, warehouse: Warehouse = None,
-    ts_from: Annotated[Optional[str], typer.Option("--from", help="Compare from this event time on; the replay begins at the start.")] = None,
+    ts_from: Annotated[Optional[str], typer.Option(
+        "--from", help="Compare from this event time on; the replay begins at the start.")] = None,
     ts_to: Annotated[Optional[str], typer.Option("--to", help="Compare up to this event time, exclusive.")] = None,
     json: Json = False,
 ) -> None:
