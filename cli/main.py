@@ -209,10 +209,14 @@ def archive(config: ConfigPath = None, servers: Servers = None, warehouse: Wareh
                 help="Name under which the broker keeps how far it came. Another warehouse wants another. Default: PREFIXarchive.")] = None,
             once: Annotated[bool, typer.Option("--once", help="Stop where the topics end now, instead of going on.")] = False,
             rewind: Annotated[bool, typer.Option("--rewind", help="Read from the beginning again; stored rows are not doubled.")] = False,
-            accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Go on though retention passed messages not archived.")] = False,
+            accept_loss: Annotated[bool, typer.Option(
+                "--accept-loss", help="Go on though retention passed messages not archived.")] = False,
             process: Annotated[Optional[str], typer.Option(metavar="I/N", help="Share the partitions: 0/2 and 1/2.")] = None,
             json: Json = False) -> None:
-    """Write all topics into ClickHouse: market data as the run `market`, the rest under its run. Killed anywhere it loses and doubles nothing."""
+    """Write all topics into ClickHouse: market data as the run `market`, the rest under its run.
+
+    Killed anywhere it loses and doubles nothing.
+    """
     from cli.archiving import archive_command
     archive_command(config, servers, warehouse, table, group, once, rewind, accept_loss, process, json)
 

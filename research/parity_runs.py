@@ -51,8 +51,8 @@ def kafka_parity(kafka: KafkaConfig, run: str, ts_from: int | None = None, ts_to
         again = KafkaInput(kafka, journal.first_offsets())
         return Input(run, entries, lambda entry: again.exactly(entry.ranges), lambda: again.names, source.from_start)
 
-    return verdict(run, plan_of(records[0]), source, second, KafkaRecorded(kafka, run), records[-1]["state"] == STOPPED, bool(data["external"]),
-                   ts_from, ts_to)
+    stopped, external = records[-1]["state"] == STOPPED, bool(data["external"])
+    return verdict(run, plan_of(records[0]), source, second, KafkaRecorded(kafka, run), stopped, external, ts_from, ts_to)
 
 
 def local_parity(folder: Path, url: str, run: str, ts_from: int | None = None, ts_to: int | None = None) -> dict[str, Any]:

@@ -92,8 +92,10 @@ def _made(spec: TableSpec, n: int, symbols: tuple[str, ...], strategies: tuple[s
         column = table[f.name].chunk(0)
         dictionary = column.dictionary if pa.types.is_dictionary(column.type) else None
         values = column.indices if dictionary is not None else column.values if pa.types.is_list(column.type) else column
+        width = f.width if _KINDS[f.kind] == _LIST else 1
+        if width == 0:
+            continue  # lists without items have no values, and a buffer of none
         buffer = values.buffers()[2 if f.kind == "id" else 1]
-        width = max(1, f.width)
         columns.append((_KINDS[f.kind], word, width, buffer.address - source.address, 0 if dictionary is None else len(dictionary)))
         word += width
         if f.kind == "symbol" and symbols:

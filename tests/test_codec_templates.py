@@ -65,3 +65,11 @@ def test_the_number_of_templates_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     for n in range(1, 9):
         encoder.encode(TRADES, rows_of(TRADES, n, seed=1), SYMBOLS, ())
     assert len(encoder._templates) == 3
+
+
+def test_a_feature_set_without_features() -> None:
+    from sinks.kafka_payloads import feature_spec
+    spec = feature_spec(())
+    rows = spec.empty(3)
+    for _ in range(3):
+        assert TemplateEncoder().encode(spec, rows, ("A",), ("",)) == plain(spec, rows, ("A",), ("",))
