@@ -11,6 +11,7 @@ from schemas.frame import Frame
 from sinks.ingest_writer import Codec, Writer
 from sources.exchange_events import Timings
 from sources.exchange_frames import live_frames
+from sources.exchange_resume import last_trades
 from sources.ingest_pace import BEAT_NS, paced
 from sources.tape import Source
 from telemetry import metrics
@@ -39,7 +40,9 @@ def ingest_live(exchange: ExchangeConfig, kafka: KafkaConfig, name: str, *, ling
     """Write an exchange's live prices until stopped, behind what the writer wrote before. Returns the counts, as `--json` prints them."""
     feeds: list[Any] = []
     with Writer(kafka, name, exchange.tables, linger_ms=linger_ms, told=told) as writer:
-        for frame in _stepped(live_frames(exchange, writer.resumed_from, stopping, timings=timings, said=feeds.append), writer):
+        known = last_trades(kafka, writer.id, exchange.symbols) if "trades" in exchange.tables else {}
+        frames = live_frames(exchange, writer.resumed_from, stopping, timings=timings, said=feeds.append, resume=known)
+        for frame in _stepped(frames, writer):
             progress(writer.written, f"{writer.written:,} rows")
             metrics.progressed()
             del frame

@@ -9,7 +9,7 @@ says what the one before said is left out.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +83,8 @@ class Events:
         self.coming: Session | None = None
         """In a rotation, the session that will be in use."""
         self.symbols: dict[str, _Symbol] = {}
+        self.resume: Mapping[str, Trade] = {}
+        """By symbol the trade that the process before wrote last; it counts for the first session."""
         self.duplicates = self.fetched = self.reconnects = self.rotations = 0
         self.down_since: float | None = None
         self._let_go = 0
@@ -98,6 +100,11 @@ class Events:
             name: _Symbol(name, code, {t: Pulse(self.config.silence) for t in ("trades", "quotes")})
             for code, name in enumerate(self.config.symbols)
         }
+        for name, trade in self.resume.items():
+            if name in self.symbols:
+                self.symbols[name].order.last = trade
+                self.symbols[name].order.hold()  # until what was traded since is fetched
+        self.resume = {}
         self.session, self.down_since = session, time.monotonic()
         for name in self.config.names:
             metrics.EXCHANGE_IN_USE.labels(exchange=name).set(name == session.name)

@@ -7,7 +7,7 @@ not taken in time is let go and fetched again, so a slow reader costs memory onl
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -20,6 +20,7 @@ from schemas.tables import BEATS, QUOTES, TRADES, Rows, TableSpec
 from schemas.tables_desk import FUNDING_RATES
 from sources.exchange_events import Event, Timings
 from sources.exchange_feed import Feed
+from sources.exchange_order import Trade
 from telemetry import metrics
 
 ROWS_MAX = 8_192
@@ -85,9 +86,11 @@ async def live_rows(config: ExchangeConfig, *, stopping: Callable[[], bool] = la
 
 
 def live_frames(config: ExchangeConfig, first_number: int, stopping: Callable[[], bool], *,
-                timings: Timings | None = None, said: Callable[[Feed], Any] = lambda feed: None) -> Iterator[Frame]:
-    """Frames of live rows, numbered from `first_number` on, until `stopping()`. The feed runs in a thread of its own; what it raises
-    is raised here. `said` is given the feed at the end, for its counts."""
+                timings: Timings | None = None, said: Callable[[Feed], Any] = lambda feed: None,
+                resume: Mapping[str, Trade] | None = None) -> Iterator[Frame]:
+    """Frames of live rows, numbered from `first_number` on, until `stopping()`. resume: by symbol the last trade that is known,
+    after which the first session fetches; of a configuration with one exchange, since ids are an exchange's own. The feed runs in a
+    thread of its own; what it raises is raised here. `said` is given the feed at the end, for its counts."""
     events: deque[Event] = deque()
     some, over = threading.Event(), threading.Event()
     failed: list[BaseException] = []
@@ -97,6 +100,8 @@ def live_frames(config: ExchangeConfig, first_number: int, stopping: Callable[[]
         some.set()
 
     feed = Feed(checked(config), give, stopping=lambda: over.is_set() or stopping(), pending=lambda: len(events), timings=timings)
+    if len(config.names) == 1:
+        feed.resume = dict(resume or {})
 
     def run() -> None:
         try:

@@ -81,6 +81,8 @@ def test_killed_while_it_streams_every_number_is_there_in_the_end(kafka, server,
     assert sorted(found) == list(range(len(found)))
     ids = ids_on(found)
     assert ids == sorted(set(ids)) and ids[-1] == server.trades["BTCUSDT"][-1]["a"]
+    there = [t["a"] for t in server.trades["BTCUSDT"]]
+    assert ids == there[there.index(ids[0]):]  # what was traded while no process ran was fetched too
     assert said.startswith("stopped: ") and "resumed from number" in said
 
 

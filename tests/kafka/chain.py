@@ -5,9 +5,11 @@ ticks undisturbed, as one JSON object; exit code 1 where anything was. It starts
 """
 
 import argparse
+import atexit
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +58,10 @@ class Member:
             self.kills += 1
         self.process.wait()
         self.start()
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
 
     def ended(self) -> int | None:
         assert self.process is not None
@@ -120,6 +126,7 @@ def chain(ticks: int, kills: int, seed: int, pace: float, say: Callable[[str], N
                     **_compared(folder, kafkas, running.url, total, counted["rows"]["beats"])}
     finally:
         running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rough(folder: Path, tape: Path, kafka: KafkaConfig, total: int, kills: int, rng: random.Random, broker: Broker, pace: float,
@@ -133,6 +140,7 @@ def _rough(folder: Path, tape: Path, kafka: KafkaConfig, total: int, kills: int,
     bounce = rng.uniform(0.4, 0.6)
     for m in members:
         m.start()
+        atexit.register(m.end)
     while members[0].ended() is None or plan:
         share = written(kafka) / total
         if bounce and share >= bounce:
@@ -152,7 +160,6 @@ def _rough(folder: Path, tape: Path, kafka: KafkaConfig, total: int, kills: int,
             elif m.ended() not in (None, 0):
                 raise SystemExit(f"{m.name} ended by itself with {m.ended()}:\n{m.log.read_text()[-3000:]}")
         time.sleep(0.1)
-    members[0].process.wait()  # type: ignore[union-attr]
     if bounce:
         broker.restart(kill=True)
     say("draining …")
