@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from typing import Any
 
 from schemas.config_live import KafkaConfig, VenueConfig
@@ -44,9 +45,9 @@ def main() -> None:
             code = 1
             try:
                 code = run_executor(json.loads(base64.b64decode(line)))
-            except BaseException as error:
-                print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             finally:
+                if sys.exc_info()[0] is not None:
+                    traceback.print_exc()
                 os._exit(code)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

@@ -82,6 +82,18 @@ def test_one_writer_gives_one_tape_whatever_the_polls(log: Log, data: st.DataObj
             assert (np.diff(found["seq"]) > 0).all()
 
 
+@given(logs(), st.data())
+def test_the_quick_way_is_the_long_way(log: Log, data: st.DataObject) -> None:
+    arrivals = polls(data.draw, log)
+    quick, long = Sequencer("x"), Sequencer("x")
+    long._next_of_one_writer = lambda pending, names: None  # type: ignore[method-assign]
+    for poll in arrivals:
+        a, b = quick.step(poll, NAMES), long.step(poll, NAMES)
+        assert a.frame.symbols == b.frame.symbols and (a.held, a.duplicates) == (b.held, b.duplicates)
+        assert {k: v.tobytes() for k, v in a.frame.tables.items()} == {k: v.tobytes() for k, v in b.frame.tables.items()}
+        assert str(quick.snapshot()) == str(long.snapshot())
+
+
 @given(logs(writers=3), st.data())
 def test_resumed_at_any_frame_it_goes_on_as_if_never_stopped(log: Log, data: st.DataObject) -> None:
     arrivals = polls(data.draw, log)
