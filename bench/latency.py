@@ -38,6 +38,7 @@ def measure(runs: int, rows: int) -> Result | Absent:
     document = {"bars": {"time": ["1s"]}, "strategies": [STRATEGY], "policy": POLICY}
     rates: dict[str, Any] = {}
     with site(servers, "latency", document) as here:
+        here.run("run", "paper", "--once", "--run", "warm")  # compiles what is not compiled yet
         here.run("control", "enable")
         children = [here.start("run", "paper", "--from", "earliest"), here.start("archive")]
         try:

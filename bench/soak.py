@@ -25,6 +25,7 @@ def measure(runs: int, rows: int) -> Result | Absent:
         return Absent("soak", ABSENT)
     hours: list[dict[str, Any]] = []
     with site(servers, "soak", {}) as here:
+        here.run("run", "paper", "--once", "--run", "warm")  # compiles what is not compiled yet
         here.run("control", "enable")
         pipeline = here.start("run", "paper")
         began = time.perf_counter()

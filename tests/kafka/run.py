@@ -5,6 +5,7 @@ on librdkafka's mock cluster in `make test`.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ def main(words: list[str]) -> int:
     if not any(LIBS.glob("kafka_*.jar")):
         print(f"SKIPPED, nothing was tested on a real Kafka: no jars in {LIBS.relative_to(ROOT)}; `make test-kafka` fetches them", file=sys.stderr)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the broker goes with us
     with Broker() as broker:
         print(f"Apache Kafka at {broker.servers}", flush=True)
         return subprocess.run(
