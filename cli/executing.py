@@ -83,7 +83,7 @@ def _print(shown: dict[str, Any]) -> None:
     refused = ", ".join(f"{k} {n}" for k, n in shown["refusals"].items())
     print_table(("", ""), [
         ("account, venue", f"{shown['account']}, {shown['venue']}{' (dry run)' if shown['dry_run'] else ''}"),
-        ("approvals", f"{shown['approvals']:,} verified, {shown['duplicates']:,} more were there twice"),
+        ("approvals", f"{shown['approvals']:,} verified ({shown['cancels']:,} to cancel), {shown['duplicates']:,} more were there twice"),
         ("orders sent", f"{shown['sent']:,}, {shown['resent']:,} of them again after they had not arrived"),
         ("filled, cancelled, open", f"{shown['filled']:,}, {shown['cancelled']:,}, {shown['open']:,}"),
         ("refused by the venue", f"{shown['rejected']:,}{f' ({refused})' if refused else ''}"),

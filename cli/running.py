@@ -15,6 +15,7 @@ from cli.replaying import parse_time
 from cli.secrets import expanded
 from schemas.errors import UserError, unknown
 from schemas.tables_desk import COMMANDS, CONTROL, TRADING_STATES
+from schemas.tables_live import INPUTS
 
 SHOW_S = 1.0
 
@@ -151,6 +152,9 @@ def run_command(kind: str, config: str | None, strategy: list[str] | None, run: 
     if kind == "live" and loaded.venue is None:
         raise UserError("run live needs a section `venue` in the configuration: that is the first of two acts; the second is "
                         "`penstock control enable`")
+    if loaded.kafka is not None:
+        from sources.kafka_client import partitions
+        partitions(loaded.kafka, INPUTS)  # what is wrong with the broker is said at once, before kernels compile
     made = make_plan(loaded, strategy, source)
     watched = Watched(name, as_json)
     running = Running(made, name, external=kind == "live", start=parse_start(start), once=once, workers=workers, process=number,

@@ -19,8 +19,8 @@ from schemas.topics import TOPICS
 from sinks.clickhouse import ClickHouseSink
 from sinks.kafka import KafkaSink
 from sinks.kafka_admin import KafkaAdmin, TopicState
+from sinks.kafka_offsets import GroupOffsets, Place
 from sources.kafka_batch import BEGINNING, BatchReader, Position
-from sources.kafka_offsets import GroupOffsets, Place
 from sources.kafka_unpack import Unpacker
 from telemetry import logs, metrics
 

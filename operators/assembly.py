@@ -59,6 +59,7 @@ def market_chain(plan: Plan) -> Chain:
     return Chain(steps, "market")
 
 
-def desk(plan: Plan) -> DeskOperator:
-    """The money side of the account."""
-    return DeskOperator(plan.config.policy, plan.strategy_names, plan.weights, plan.config.account)
+def desk(plan: Plan, external: bool = False) -> DeskOperator:
+    """The money side of the account. external: its orders are approvals for a venue whose reports are on the tape, instead of being
+    filled by the paper venue."""
+    return DeskOperator(plan.config.policy, plan.strategy_names, plan.weights, plan.config.account, external)

@@ -47,7 +47,7 @@ class Input:
 
 def rerun(made: Plan, frames: Iterator[Frame], external: bool, collect: Callable[[Frame], None]) -> None:
     """The operators over the frames again."""
-    market, money = market_chain(made), desk(made)
+    market, money = market_chain(made), desk(made, external)
     for frame in frames:
         collect(money.step(market.step(frame)))
 

@@ -22,9 +22,10 @@ from schemas.errors import UserError, unknown
 from schemas.ids import name_ids
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, LIMITS, ORDERS, POSITIONS
+from schemas.tables_live import APPROVED, REPORTS
 from sinks.clickhouse import connect, create_tables, query_arrow
 
-_COUNTERS = ("decision_no", "event_no", "fill_no", "entry_no", "position_no")
+_COUNTERS = ("approval_no", "decision_no", "event_no", "fill_no", "entry_no", "position_no")
 """What the desk counts its records with: the order in which it wrote them."""
 _STATES = ("done", "aborted", "failed", "stopped", "running")
 """How a run stands, the last word first. A live run that was stopped may run again, so of its states the newest counts."""
@@ -167,7 +168,7 @@ class StoredRun:
         ends = {**self.summary.get("hashes", {}), **self.summary.get("record_hashes", {})}  # these cover the open block too
         streams: dict[str, Any] = {}
         broken: dict[str, Any] | None = None
-        for spec in (TRADES, QUOTES, BARS, SIGNALS, CONTROL, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY):
+        for spec in (TRADES, QUOTES, BARS, SIGNALS, CONTROL, REPORTS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, APPROVED):
             rows = self._rows(spec, names)
             made = Chain().add(canonical(spec, rows, name_ids(self.symbols), name_ids(names))) if len(rows) else []
             have = stored.get(spec.name, {})

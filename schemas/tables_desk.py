@@ -23,8 +23,10 @@ CAUSE_FLATTEN = 5
 ORDER_TYPES = ("market", "limit", "stop", "stop_limit", "take_profit", "trailing_stop")
 MARKET, LIMIT, STOP, STOP_LIMIT, TAKE_PROFIT, TRAILING_STOP = range(6)
 
-ORDER_STATES = ("new", "accepted", "triggered", "partially_filled", "filled", "cancelled", "rejected", "expired")
-NEW, ACCEPTED, TRIGGERED, PARTIALLY_FILLED, FILLED, CANCELLED, REJECTED_ORDER, EXPIRED = range(8)
+ORDER_STATES = ("new", "accepted", "triggered", "partially_filled", "filled", "cancelled", "rejected", "expired",
+                "sent", "unknown")
+NEW, ACCEPTED, TRIGGERED, PARTIALLY_FILLED, FILLED, CANCELLED, REJECTED_ORDER, EXPIRED, SENT, UNKNOWN = range(10)
+"""sent, unknown: with an external venue. sent: approved and handed over. unknown: nobody knows, so nothing may be assumed."""
 
 ACCOUNTS = ("cash", "position", "fees", "funding", "realised", "capital")
 CASH, POSITION, FEES, FUNDING, REALISED, CAPITAL = range(6)
@@ -146,6 +148,7 @@ AUDIT = TableSpec("audit", "Hash chain: one row per block of records of one stre
     *_when("the block's last record"),
     Field("stream", "enum", "which records", (
         "trades", "quotes", "bars", "signals", "control", "funding", "decisions", "orders", "fills", "ledger", "positions", "equity",
+        "approved", "reports",
     )),
     Field("block_no", "int", "0, 1, 2, … of the stream"),
     Field("records", "int", "records in the block"),

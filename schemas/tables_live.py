@@ -14,6 +14,9 @@ REPORT_STATES = ("sent", "accepted", "partially_filled", "filled", "cancelled", 
 R_SENT, R_ACCEPTED, R_PARTIALLY_FILLED, R_FILLED, R_CANCELLED, R_REJECTED, R_EXPIRED, R_UNKNOWN = range(8)
 """sent: on its way. unknown: a timeout or a 5xx, the venue is being asked. expired: too old to be sent, so it never was."""
 
+REQUESTS = ("place", "cancel")
+PLACE_REQUEST, CANCEL_REQUEST = range(2)
+
 JOURNAL = TableSpec("journal", "What the pipeline was given: one row per frame and log partition that gave it messages.",
                     ("frame_no", "start_ns", "input", "partition"), (
     Field("frame_no", "int", "0, 1, 2, … of the run"),
@@ -35,6 +38,7 @@ APPROVED = TableSpec("approved", "Orders that the gate approved, for a venue to 
     Field("approval_no", "int", "1, 2, 3, … of the account"),
     Field("decision_no", "int", "the decision, or the decision of the entry whose bracket this is"),
     Field("order_id", "id", "client order id"),
+    Field("request", "enum", "place the order, or cancel what is open of it; a cancel has quantity 0", REQUESTS),
     Field("order_type", "enum", "market or limit: stops and targets are watched by the desk", ORDER_TYPES),
     Field("side", "enum", "buy or sell", SIDES),
     Field("reduce_only", "bool", "whether it may only make a position smaller"),

@@ -16,7 +16,7 @@ from typing import Any
 from schemas.codec_json import encode_json
 from schemas.errors import PenstockError, UserError
 from schemas.messages import headers
-from schemas.tables_live import DEAD_LETTER, R_CANCELLED, R_FILLED, R_SENT
+from schemas.tables_live import CANCEL_REQUEST, DEAD_LETTER, R_CANCELLED, R_FILLED, R_SENT
 from sinks.execute_chain import Approval, ApprovalChain, ChainBroken
 from sinks.execute_clock import MarketClock
 from sinks.execute_log import Log, Message
@@ -71,6 +71,8 @@ class Executor:
     def stop(self) -> None:
         """End soon: requests that are out are waited for, open orders are left to the next start."""
         self._stopping.set()
+        for order in self._open:
+            order.wake()
 
     async def run(self, drain: bool = False) -> Outcome:
         """Until stopped, or, with `drain`, until every order that is on the log is final."""
@@ -196,6 +198,9 @@ class Executor:
         self.counts.approvals += 1
         self.step("verified")
         order = self.orders.setdefault(int(found.row["order_id"]), Order())
+        if int(found.row["request"]) == CANCEL_REQUEST:
+            self._cancel(order, found)
+            return
         if order.approval is not None or order is DONE:
             # the same intent, approved by another run: it was, or is being, executed
             self.counts.duplicates += 1
@@ -207,6 +212,15 @@ class Executor:
         if self.venue is None:
             self._dry(order)
 
+    def _cancel(self, order: Order, found: Approval) -> None:
+        """Whoever carries the order sees that it is to be cancelled; one that is final stays what it is."""
+        self.counts.cancels += 1
+        if order is not DONE:
+            order.cancel = True
+            order.wake()
+        if self.venue is None:
+            self.told(found, "was handled before" if order.final else "would be cancelled")
+
     def _dry(self, order: Order) -> None:
         assert order.approval is not None
         age_s = self.clock.age_s(int(order.row["ts_event_ns"]), order.written_ms)
@@ -216,6 +230,9 @@ class Executor:
 
     def _begin(self, order: Order, recovered: bool) -> None:
         if self._courier is not None and not order.final:
+            order.nudge = asyncio.Event()
+            if order.cancel:
+                order.nudge.set()
             self._tasks.add(asyncio.create_task(self._courier.carry(order, recovered)))
 
     async def _claim(self, order: Order) -> bool:
@@ -268,7 +285,7 @@ class Executor:
 
     async def _wind_up(self) -> None:
         """Let requests that are out be answered, and their reports be written."""
-        self._stopping.set()
+        self.stop()
         if self._tasks:
             done, _ = await asyncio.wait(self._tasks, timeout=LAST_S)
             for task in done:

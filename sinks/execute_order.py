@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-from schemas.tables_live import R_EXPIRED, R_REJECTED, R_UNKNOWN
+from schemas.tables_live import R_CANCELLED, R_EXPIRED, R_REJECTED, R_UNKNOWN
 from sinks.execute_clock import MarketClock
 from sinks.execute_orders import Order
 from sinks.venue import NotTaken, Refused, Seen, Unanswered, Unreachable, Venue
@@ -43,9 +43,10 @@ class Pace:
 
 @dataclass
 class Counts:
-    """What was done since the start, for the final line."""
+    """What was done since the start, for the final line. approvals: records, `cancels` of them asked to cancel."""
 
     approvals: int = 0
+    cancels: int = 0
     duplicates: int = 0
     sent: int = 0
     resent: int = 0
@@ -72,11 +73,17 @@ class Courier:
         """From wherever it is to its end, or to the end of the process. recovered: someone may have had it before."""
         seen = await self._settle(order) if recovered or order.claimed_ns else None
         while seen is None and not order.final and not self.stopping.is_set():
+            if order.cancel:
+                await self.report(order, R_CANCELLED, order.seen)  # nothing of it is, or will be, at the venue
+                return
             if self.clock.age_s(int(order.row["ts_event_ns"]), order.written_ms) > self.pace.age_s_max:
                 await self._expire(order)
                 return
             if not await self.claim(order):
                 seen = await self._settle(order)
+                continue
+            if order.cancel:
+                order.claimed_ns = 0  # the claim was ours and nothing was sent on it
                 continue
             try:
                 seen = await self._send(order)
@@ -140,7 +147,7 @@ class Courier:
                 if order.was_at_venue:
                     log.error("the venue does not know an order that it had; it is not sent again", order=order.client_id)
                     pause_s = self.pace.poll_s_max
-                await pause(self.stopping, min(pause_s, max((over_ns - self.clock.wall_ns()) / 1e9, self.pace.poll_s_min)))
+                await self._rest(order, min(pause_s, max((over_ns - self.clock.wall_ns()) / 1e9, self.pace.poll_s_min)))
             pause_s = min(2 * pause_s, self.pace.poll_s_max)
         return None
 
@@ -156,19 +163,29 @@ class Courier:
                 if seen.final:
                     self.step("followed")
                     return
-            await pause(self.stopping, pause_s)
+            await self._rest(order, pause_s)
             if self.stopping.is_set():
                 return
             pause_s = min(1.5 * pause_s, self.pace.poll_s_max)
             try:
                 async with self._requests:
-                    found = await self.venue.ask(order.intent())
+                    # asked for as often as it takes: cancelling again does nothing
+                    found = await (self.venue.cancel(order.intent()) if order.cancel else self.venue.ask(order.intent()))
             except Unreachable as error:
                 log.warning("cannot ask", order=order.client_id, said=str(error))
                 await pause(self.stopping, error.retry_s)
                 continue
             self.step("asked")
             seen = found or seen
+
+    async def _rest(self, order: Order, rest_s: float) -> None:
+        """Wait, unless there is something new to do."""
+        assert order.nudge is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(rest_s):
+                await order.nudge.wait()
+        if not self.stopping.is_set():
+            order.nudge.clear()
 
     async def _expire(self, order: Order) -> None:
         age_s = self.clock.age_s(int(order.row["ts_event_ns"]), order.written_ms)

@@ -4,6 +4,7 @@ The log is the only memory: a report that was read back says the same as one tha
 `sent`, on the log before the request goes out; until its request cannot arrive any more the order may appear at the venue.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,8 @@ NOT_SEEN = Seen(-1)
 @dataclass(slots=True)
 class Order:
     """One order. claimed_ns: the machine's time of the last claim whose request may still arrive, anyone's, 0 for none. ts_sent_ns: event
-    time of the last claim. claimer: who made it. seen: the totals of the last report."""
+    time of the last claim. claimer: who made it. seen: the totals of the last report. cancel: the desk wants what is open of it
+    cancelled. nudge: set where there is something new to do; there once the order is under way."""
 
     approval: Approval | None = None
     run: str = ""
@@ -59,6 +61,8 @@ class Order:
     ts_sent_ns: int = 0
     claimer: Writer = (0, "")
     was_at_venue: bool = False
+    cancel: bool = False
+    nudge: asyncio.Event | None = None
 
     @property
     def final(self) -> bool:
@@ -79,6 +83,11 @@ class Order:
         row = self.row
         return Intent(self.client_id, self.approval.symbol, SIDES[int(row["side"])], ORDER_TYPES[int(row["order_type"])],
                       int(row["quantity"]), int(row["limit_price"]), int(row["reference"]), bool(row["reduce_only"]))
+
+    def wake(self) -> None:
+        """Let it look at once."""
+        if self.nudge is not None:
+            self.nudge.set()
 
     def learn(self, row: Any, written_ns: int, writer: Writer) -> None:
         """Take a report from the log; one that is not newer says nothing new of the order, but a claim is a claim."""

@@ -156,8 +156,11 @@ class CcxtVenue:
 
     async def cancel(self, intent: Intent) -> Seen | None:
         params = {"clientOrderId": self._client_id(intent)}
-        with contextlib.suppress(ccxt.OrderNotFound):  # filled, cancelled or never there: the answer to a question tells which
+        try:
             await self._asked("cancel", self._exchange.cancel_order(None, intent.symbol, params))
+        except (ccxt.OrderNotFound, Unreachable) as error:
+            # filled, cancelled or never there, or a refusal: the answer to a question tells which
+            log.info("not cancelled", order=intent.client_id, said=said(error))
         return await self.ask(intent)
 
     async def _set_clock(self) -> None:

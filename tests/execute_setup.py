@@ -27,7 +27,7 @@ from schemas.config_live import KafkaConfig
 from schemas.ids import id_text, name_id
 from schemas.messages import headers
 from schemas.tables_desk import ORDER_TYPES
-from schemas.tables_live import APPROVED
+from schemas.tables_live import APPROVED, REQUESTS
 from sinks.fake_books import Books
 from sinks.fake_cues import Cues
 from sinks.fake_exchange import FakeExchange
@@ -61,7 +61,8 @@ class Desk:
     written: list[dict[str, Any]] = field(default_factory=list)
 
     def approve(self, order_id: int, symbol: str = "BTC/USDT", side: str = "buy", quantity: str = "0.01", order_type: str = "market",
-                limit_price: str = "0", ts_ns: int | None = None, reference: str = "50000", wrong: bool = False) -> bytes:
+                limit_price: str = "0", ts_ns: int | None = None, reference: str = "50000", wrong: bool = False,
+                request: str = "place") -> bytes:
         """The next approval, not yet written; `wrong` damages its quantity after the digest was made."""
         self.number += 1
         units = [int(float(v) * 1e8 + 0.5) for v in (quantity, limit_price, reference)]
@@ -69,12 +70,13 @@ class Desk:
         side_code = {"buy": 1, "sell": 2}[side]
         strategy = "momentum"
         record = struct.pack(
-            "<qqQQqqQqqqqqq", when, self.number, name_id(symbol), name_id(strategy), self.number, self.number, order_id,
-            ORDER_TYPES.index(order_type), side_code, 0, *units)
+            "<qqQQqqQqqqqqqq", when, self.number, name_id(symbol), name_id(strategy), self.number, self.number, order_id,
+            REQUESTS.index(request), ORDER_TYPES.index(order_type), side_code, 0, *units)
         self.digest = blake3(self.digest + record).digest()
         row = {
             "ts_event_ns": when, "seq": self.number, "symbol": symbol, "strategy": strategy, "approval_no": self.number,
-            "decision_no": self.number, "order_id": id_text(order_id), "order_type": order_type, "side": side, "reduce_only": False,
+            "decision_no": self.number, "order_id": id_text(order_id), "request": request, "order_type": order_type, "side": side,
+            "reduce_only": False,
             "quantity": money_text(units[0] + (1 if wrong else 0)), "limit_price": money_text(units[1]), "reference": money_text(units[2]),
             **{f"digest_{k}": id_text(int.from_bytes(self.digest[8 * k : 8 * k + 8], "little")) for k in range(4)},
         }
@@ -144,7 +146,14 @@ class Exchange:
         self.url = asyncio.run_coroutine_threadsafe(self.served.start(port=port), self.loop).result(10)
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.served.stop(), self.loop).result(10)
+        async def end() -> None:
+            await self.served.stop()
+            left = asyncio.all_tasks() - {asyncio.current_task()}  # requests that are never answered
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()

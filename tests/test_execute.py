@@ -4,22 +4,18 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
 import pytest
 
-from schemas.config_live import KafkaConfig, VenueConfig
-from sinks.execute import Executor, Outcome, Superseded
-from sinks.execute_clock import MarketClock
-from sinks.execute_log import KafkaLog
+from schemas.config_live import KafkaConfig
+from sinks.execute import Outcome, Superseded
 from sinks.execute_order import Pace
-from sinks.venue_open import open_venue
+from tests.execute_running import execute, executor_of, until
 from tests.execute_setup import DAY_2021_NS, Desk, Exchange, last_reports, make_topics, read_topic, totals
 from tests.kafka_broker import kafka, servers  # noqa: F401
-
-PACE = Pace(age_s_max=600.0, guard_s=0.5, recv_window_s=2.0, margin_s=0.1, poll_s_min=0.02, poll_s_max=0.1)
 
 
 @pytest.fixture
@@ -33,28 +29,6 @@ def exchange() -> Iterator[Exchange]:
 def desk(kafka: KafkaConfig) -> Desk:  # noqa: F811
     make_topics(kafka)
     return Desk(kafka)
-
-
-def executor_of(desk: Desk, exchange: Exchange | None, pace: Pace = PACE, timeout_s: float = 5.0, **more: Any) -> Executor:
-    venue = None
-    if exchange is not None:
-        section = VenueConfig(name="fake", options={"url": exchange.url}, recv_window_s=pace.recv_window_s, timeout_s=timeout_s)
-        venue = open_venue(section, False)
-    return Executor(KafkaLog(desk.kafka, desk.account), venue, desk.account, MarketClock(time.time_ns), pace, **more)
-
-
-def execute(desk: Desk, exchange: Exchange | None, pace: Pace = PACE, **more: Any) -> Outcome:
-    """Until every order is final."""
-    return asyncio.run(executor_of(desk, exchange, pace, **more).run(drain=True))
-
-
-async def until(holds: Callable[[], bool], tries: int = 2_000) -> None:
-    """Wait for something that another thread does."""
-    for _ in range(tries):
-        if holds():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come to be")
 
 
 def test_an_approval_becomes_one_order_and_its_reports_say_what_the_books_say(desk: Desk, exchange: Exchange) -> None:

@@ -81,8 +81,15 @@ def _one(step: str, seed: int, kafka: KafkaConfig, nursery: Nursery) -> bool:
     try:
         exchange.cues.add([chance.choice(CUES) for _ in range(chance.randint(0, 8))])
         wanted = [chance.getrandbits(63) for _ in range(chance.randint(1, 6))]
-        payloads = [desk.approve(i, chance.choice(("BTC/USDT", "ETH/USDT")), chance.choice(("buy", "sell")),
-                                 f"0.{chance.randint(1000, 99999):05d}") for i in wanted]
+        payloads, dropped = [], set()
+        for i in wanted:
+            size = f"0.{chance.randint(1000, 99999):05d}"
+            if chance.random() < 0.2:  # one that rests, and is cancelled
+                payloads += [desk.approve(i, quantity=size, order_type="limit", limit_price="40000"),
+                             desk.approve(i, quantity="0", request="cancel")]
+                dropped.add(f"{i:016x}")
+            else:
+                payloads.append(desk.approve(i, chance.choice(("BTC/USDT", "ETH/USDT")), chance.choice(("buy", "sell")), size))
         if chance.random() < 0.3:
             payloads.insert(chance.randint(1, len(payloads)), payloads[0])  # a pipeline that was killed writes again what it wrote
         desk.write(*payloads)
@@ -94,21 +101,22 @@ def _one(step: str, seed: int, kafka: KafkaConfig, nursery: Nursery) -> bool:
             nursery.begin(servers=kafka.servers, prefix=kafka.prefix, account=account, url=exchange.url, pace=PACE, kill_at=at, kill_nth=nth)
             codes.append(nursery.end())
         assert set(codes) <= {0, -signal.SIGKILL} and codes[-1] == 0, codes
-        _agree(kafka, account, exchange, wanted)
+        _agree(kafka, account, exchange, wanted, dropped)
         return codes[0] != 0
     finally:
         exchange.stop()
 
 
-def _agree(kafka: KafkaConfig, account: str, exchange: Exchange, wanted: list[int]) -> None:
-    """The venue has each intent once, or refused it; the reports say what its books say."""
+def _agree(kafka: KafkaConfig, account: str, exchange: Exchange, wanted: list[int], dropped: set[str]) -> None:
+    """The venue has each intent once, or refused it, or it was cancelled in time; the reports say what its books say."""
     last = last_reports(kafka, account)
     ids = [f"{i:016x}" for i in wanted]
     assert sorted(last) == sorted(ids)
     refused = {i for i, row in last.items() if row["state"] == "rejected"}
     assert not exchange.served.duplicates
-    assert sorted(exchange.books.orders) == sorted(set(ids) - refused)
-    for client_id in exchange.books.orders:
+    assert set(ids) - refused - dropped <= set(exchange.books.orders) <= set(ids) - refused
+    assert all(last[i]["state"] == "cancelled" for i in dropped - refused)
+    for client_id, order in exchange.books.orders.items():
         row = last[client_id]
-        assert row["state"] == "filled", row
+        assert (row["state"], order.status) in (("filled", "FILLED"), ("cancelled", "CANCELED")), row
         assert (row["filled"], row["notional"], row["fee"]) == totals(exchange.books, client_id)

@@ -1,1 +1,2 @@
-"""Money: sizing, the gate, orders, the paper venue, the ledger and the audit chain, as one compiled reducer per account."""
+"""Money: sizing, the gate, orders, the paper venue or the reports of an external one, the ledger and the audit chain, as one compiled
+reducer per account."""

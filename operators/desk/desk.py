@@ -1,7 +1,8 @@
 """The desk as an operator: one per account, one writer for its money.
 
-It reads trades, quotes, bars, funding, beats, control and signals of a frame, and adds decisions, orders, fills, ledger, positions,
-equity and audit. Output buffers are bounded and emptied as often as needed, so memory does not grow with the frame.
+It reads trades, quotes, bars, funding, beats, control, signals and reports of a frame, and adds decisions, orders, fills, ledger,
+positions, equity and audit. With the paper venue it fills the orders itself; with an external one it adds approvals, and reports are
+what fills them. Output buffers are bounded and emptied as often as needed, so memory does not grow with the frame.
 """
 
 from collections.abc import Sequence
@@ -9,20 +10,38 @@ from typing import Any
 
 import numpy as np
 
+from operators.desk.approvals import FIRST, chain, sign
 from operators.desk.audit import Audit
 from operators.desk.reducer import reduce
-from operators.desk.state import DECISION_N, EQUITY_N, FILL_N, LEDGER_N, ORDER_N, POSITION_N, Desk, Out, new_books, new_desk, new_symbols
+from operators.desk.state import (
+    APPROVED_N,
+    DECISION_N,
+    EQUITY_N,
+    FILL_N,
+    LEDGER_N,
+    ORDER_N,
+    ORDERS_BOUND,
+    POSITION_N,
+    Desk,
+    Out,
+    new_books,
+    new_desk,
+    new_symbols,
+)
+from schemas.errors import UserError
 from schemas.frame import Frame
 from schemas.ids import name_id, name_ids
 from schemas.money import parse_units
 from schemas.policy import Policy
 from schemas.tables import BARS, BEATS, QUOTES, SIGNALS, TRADES, Rows, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, FUNDING_RATES, LEDGER, ORDERS, POSITIONS
+from schemas.tables_live import APPROVED, REPORTS
 
-INPUTS = (TRADES, QUOTES, BARS, FUNDING_RATES, BEATS, CONTROL, SIGNALS)
-AUDITED_INPUTS = (TRADES, QUOTES, BARS, FUNDING_RATES, CONTROL, SIGNALS)
-OUTPUTS = ((DECISIONS, DECISION_N), (ORDERS, ORDER_N), (FILLS, FILL_N), (LEDGER, LEDGER_N), (POSITIONS, POSITION_N), (EQUITY, EQUITY_N))
-_PER_ROW = {"decisions": 1, "orders": 8, "fills": 4, "ledger": 12, "positions": 4, "equity": 1}
+INPUTS = (TRADES, QUOTES, BARS, FUNDING_RATES, BEATS, CONTROL, SIGNALS, REPORTS)
+AUDITED_INPUTS = (TRADES, QUOTES, BARS, FUNDING_RATES, CONTROL, SIGNALS, REPORTS)
+OUTPUTS = ((DECISIONS, DECISION_N), (ORDERS, ORDER_N), (FILLS, FILL_N), (LEDGER, LEDGER_N), (POSITIONS, POSITION_N), (EQUITY, EQUITY_N),
+           (APPROVED, APPROVED_N))
+_PER_ROW = {"decisions": 1, "orders": 8, "fills": 4, "ledger": 12, "positions": 4, "equity": 1, "approved": 4}
 
 
 class DeskOperator:
@@ -31,16 +50,17 @@ class DeskOperator:
     name = "desk"
 
     def __init__(self, policy: Policy, strategies: Sequence[str], weights: Sequence[float] | None = None, account: str = "paper",
-                 audit_market: bool = True) -> None:
+                 external: bool = False) -> None:
         shares = [1.0 / max(len(strategies), 1)] * len(strategies) if weights is None else list(weights)
         units = np.array([parse_units(round(w, 8)) for w in shares], np.int64)
         self.account = account
         self.policy = policy
         self.strategies = tuple(strategies)
-        self.desk: Desk = new_desk(name_id(account), policy, units, name_ids(strategies))
+        self.desk: Desk = new_desk(name_id(account), policy, units, name_ids(strategies), external)
+        self.external = external
+        self.approved_head = FIRST
         self.symbols: tuple[str, ...] = ()
         self.audit = Audit()
-        self.audit_market = audit_market
         self._reserve = 0
         self._out: Out = self._buffers(1)
 
@@ -48,7 +68,7 @@ class DeskOperator:
         self._reserve = reserve
         sizes = {s.name: max(8192 if s is EQUITY else 1024, 3 * _PER_ROW[s.name] * reserve + 16) for s, _ in OUTPUTS}
         tables = [s.empty(sizes[s.name]) for s, _ in OUTPUTS]
-        return Out(tables[0], tables[1], tables[2], tables[3], tables[4], tables[5], np.zeros(6, np.int64))
+        return Out._make([*tables, np.zeros(len(OUTPUTS), np.int64)])
 
     def _grow(self, symbols: tuple[str, ...]) -> None:
         if symbols[: len(self.symbols)] != self.symbols:
@@ -64,8 +84,9 @@ class DeskOperator:
         ids[:n] = name_ids(symbols)
         self.desk = self.desk._replace(symbol_ids=ids)
         self.symbols = symbols
-        # the worst that one row can cause: an exit for every open position, or all open orders of a symbol moving
-        positions = min(int(self.desk.policy["positions_max"][0]), self.desk.books.size)
+        # the worst that one row can cause: an exit for every open position, or all open orders of a symbol moving; late reports of an
+        # external venue may open more positions than the policy lets through
+        positions = min(ORDERS_BOUND if self.external else int(self.desk.policy["positions_max"][0]), self.desk.books.size)
         self._out = self._buffers(positions + 16 + 2 * self.desk.books.shape[0])
 
     def step(self, frame: Frame) -> Frame:
@@ -89,12 +110,15 @@ class DeskOperator:
             made = parts[spec.name]
             if made:
                 tables[spec.name] = (made[0] if len(made) == 1 else np.concatenate(made)).view(spec.dtype)
+        if APPROVED.name in tables:
+            digests = chain(tables[APPROVED.name], self.approved_head, self.desk.symbol_ids, self.desk.strategy_ids)
+            sign(tables[APPROVED.name], digests)
+            self.approved_head = digests[-1]
         return frame.with_tables(**tables, **self._audit(frame, tables), account=self.desk.account.copy())
 
     def _audit(self, frame: Frame, tables: dict[str, Rows]) -> dict[str, Rows]:
         rows: list[Rows] = []
-        read = AUDITED_INPUTS if self.audit_market else (CONTROL, SIGNALS)
-        specs: list[tuple[TableSpec, Rows]] = [(s, frame.tables[s.name]) for s in read if s.name in frame.tables]
+        specs: list[tuple[TableSpec, Rows]] = [(s, frame.tables[s.name]) for s in AUDITED_INPUTS if s.name in frame.tables]
         specs += [(s, tables[s.name]) for s, _ in OUTPUTS if s.name in tables]
         for spec, made in specs:
             blocks = self.audit.add(spec, made, self.desk.symbol_ids, self.desk.strategy_ids)
@@ -111,16 +135,26 @@ class DeskOperator:
         return int(self.desk.account["equity"][0])
 
     def snapshot(self) -> Any:
-        """Everything that later rows depend on."""
+        """Everything that later rows depend on: of the orders those that are open, and of the ring what it holds."""
         d = self.desk
+        slots = np.flatnonzero(d.orders["used"])
         return {"symbols": self.symbols, "account": d.account.copy(), "records": d.symbols.copy(), "books": d.books.copy(),
-                "orders": d.orders.copy(), "audit": self.audit.snapshot()}
+                "slots": slots, "orders": d.orders[slots], "done": d.done[: int(d.account["done_no"][0])].copy(),
+                "audit": self.audit.snapshot(), "approved_head": self.approved_head}
 
     def restore(self, state: Any) -> None:
-        """Put back what `snapshot` gave."""
+        """Put back what `snapshot` gave; UserError where it is of an account that traded at the other kind of venue."""
+        if bool(state["account"]["external"][0]) != self.external:
+            was, wanted = ("an external", "the paper") if not self.external else ("the paper", "an external")
+            raise UserError(f"the saved state of account {self.account} is of {was} venue, and this run has {wanted} one; "
+                            "give the run another state folder")
         self._grow(state["symbols"])
+        orders, done = np.zeros_like(self.desk.orders), np.zeros_like(self.desk.done)
+        orders[state["slots"]] = state["orders"]
+        done[: len(state["done"])] = state["done"]
         self.desk = self.desk._replace(account=state["account"].copy(), symbols=state["records"].copy(), books=state["books"].copy(),
-                                       orders=state["orders"].copy())
+                                       orders=orders, done=done)
+        self.approved_head = state["approved_head"]
         ids = np.zeros(len(self.desk.symbols), np.uint64)
         ids[: len(self.symbols)] = name_ids(self.symbols)
         self.desk = self.desk._replace(symbol_ids=ids)

@@ -10,14 +10,17 @@ from numba import int64
 from operators.compiled import inner
 from operators.desk.ledger import heat_of
 from operators.desk.limits import check
-from operators.desk.orders import clear_slot, finish, free_slot, place
+from operators.desk.orders import clear_slot, free_slot, place, withdraw
+from operators.desk.sending import dispatch
 from operators.desk.sizing import size
-from operators.desk.state import DECISION_N, Desk, Out, Record
+from operators.desk.state import DECISION_N, SCRATCH, Desk, Out, Record
 from schemas.ids import fold
 from schemas.money import mul_units
 from schemas.records import ApprovedOrder
 from schemas.tables import SIDES, Rows
-from schemas.tables_desk import CANCELLED, LIMIT, MARKET, STOP, STOP_LIMIT
+from schemas.tables_desk import LIMIT, LIMITS, MARKET, STOP, STOP_LIMIT
+
+_OPEN_ORDERS = LIMITS.index("open_orders")
 
 
 @inner
@@ -64,6 +67,11 @@ def decide(desk: Desk, out: Out, strategy: int, symbol: int, action: int, cause:
     row.target = target
     row.equity = account.equity
     check(desk, row, strategy, symbol, action, cause, quantity, price, stop, strength, ts)
+    if row.reason == 0 and quantity > 0 and free_slot(desk) < 0:
+        row.observed[_OPEN_ORDERS] = SCRATCH + 1
+        row.bounds[_OPEN_ORDERS] = SCRATCH
+        row.verdicts[_OPEN_ORDERS] = 2
+        row.reason = _OPEN_ORDERS + 1
     row.approved = 1 if row.reason == 0 else 0
     if row.reason == 0:
         approve(desk, out, row, side, quantity, trail, ts, seq)
@@ -95,7 +103,9 @@ def approve(desk: Desk, out: Out, row: Record, side: int, quantity: int, trail: 
     b = desk.books[strategy, symbol]
     is_exit = row.action == 2
     if is_exit and b.entry_pending >= 0:
-        finish(desk, out, b.entry_pending, int64(CANCELLED), ts, seq)
+        withdraw(desk, out, b.entry_pending, ts, seq)
+        if b.entry_pending >= 0:
+            b.leave = 1  # it is at the venue: what still comes of it is left again
     if quantity == 0:
         return
     k = free_slot(desk)
@@ -115,8 +125,13 @@ def approve(desk: Desk, out: Out, row: Record, side: int, quantity: int, trail: 
         account.entries_today += 1
         b.entry_pending = k
     order_type = int64(MARKET) if is_exit else price_entry(desk, k, row.price, side)
+    external = account.external == 1
+    o.decision_no = row.decision_no
     place(desk, out, k, strategy, symbol, row.order_id, np.uint64(0), order_type, side, row.cause, quantity, ts, seq,
-          ts + desk.policy[0].latency, int64(1) if is_exit else int64(0))
+          ts if external else ts + desk.policy[0].latency, int64(1) if is_exit else int64(0))
+    if external:
+        o.due = 1 if order_type == MARKET or order_type == LIMIT else 0
+        dispatch(desk, out, symbol, ts, seq)
 
 
 def approved_orders(decisions: Rows, account: str, symbols: tuple[str, ...], strategies: tuple[str, ...]) -> list[ApprovedOrder]:

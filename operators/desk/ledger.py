@@ -1,7 +1,7 @@
 """The ledger: what a fill does to cash, positions, fees and realised profit, in double entry.
 
 Kept to the unit after any sequence of fills: capital = cash + cost of positions + fees + funding - realised. A fill never
-carries a book through zero (the venue sees to it), so it either opens or closes.
+carries a book through zero (whoever books it sees to it), so it either opens or closes.
 """
 
 from numba import int64
@@ -99,8 +99,9 @@ def release(desk: Desk, slot: int, quantity: int) -> None:
 
 
 @inner
-def book_fill(desk: Desk, out: Out, slot: int, quantity: int, price: int, reference: int, maker: int, ts: int, seq: int) -> None:
-    """Book one execution of the order in `slot`: quantity > 0 in base units, at `price`."""
+def book_fill(desk: Desk, out: Out, slot: int, quantity: int, notional: int, fee: int, price: int, reference: int, maker: int, ts: int,
+              seq: int) -> None:
+    """Book one execution of the order in `slot`: `quantity` base units, more than none, for `notional` quote units."""
     account = desk.account[0]
     policy = desk.policy[0]
     o = desk.orders[slot]
@@ -109,9 +110,6 @@ def book_fill(desk: Desk, out: Out, slot: int, quantity: int, price: int, refere
     b = desk.books[strategy, symbol]
     s = desk.symbols[symbol]
     side = o.side
-    notional = mul_units(price, quantity)
-    rate = policy.fee_maker if maker else policy.fee_taker
-    fee = -mul_units(-notional, rate)
     account.fill_no += 1
     fill_no = account.fill_no
     if b.quantity == 0:
@@ -155,15 +153,55 @@ def book_fill(desk: Desk, out: Out, slot: int, quantity: int, price: int, refere
     risk = heat_of(b.quantity, b.cost, b.stop)
     account.heat += risk - b.risk
     b.risk = risk
+    write_fill(desk, out, slot, quantity, price, reference, fee, realised, maker, int64(1) if closed else int64(0), trip, ts, seq)
+
+
+@inner
+def correct_fill(desk: Desk, out: Out, slot: int, notional: int, fee: int, reference: int, maker: int, ts: int, seq: int) -> None:
+    """Book what a venue changes of what it had reported: more or less paid or received, another fee, and no quantity."""
+    account = desk.account[0]
+    o = desk.orders[slot]
+    symbol = o.symbol
+    strategy = o.strategy
+    b = desk.books[strategy, symbol]
+    account.fill_no += 1
+    fill_no = account.fill_no
+    realised = 0
+    book(out, desk, ts, seq, symbol, strategy, int64(POSITION), int64(CASH), o.side * notional, fill_no)
+    if b.quantity != 0 and (b.quantity > 0) == (o.side > 0):
+        b.cost += o.side * notional
+    else:
+        realised = -o.side * notional
+        book(out, desk, ts, seq, symbol, strategy, int64(POSITION), int64(REALISED), realised, fill_no)
+    book(out, desk, ts, seq, symbol, strategy, int64(FEES), int64(CASH), fee, fill_no)
+    b.realised += realised
+    b.fees += fee
+    b.trip_pnl += realised - fee
+    account.cash -= o.side * notional + fee
+    account.equity -= o.side * notional + fee
+    account.realised += realised
+    account.fees += fee
+    risk = heat_of(b.quantity, b.cost, b.stop)
+    account.heat += risk - b.risk
+    b.risk = risk
+    revalue(desk, symbol)
+    write_fill(desk, out, slot, int64(0), int64(0), reference, fee, realised, maker, int64(0), int64(0), ts, seq)
+
+
+@inner
+def write_fill(desk: Desk, out: Out, slot: int, quantity: int, price: int, reference: int, fee: int, realised: int, maker: int,
+               closed: int, trip: int, ts: int, seq: int) -> None:
+    """The row of `fills`, and the position that it led to."""
+    o = desk.orders[slot]
     row = out.fills[out.n[FILL_N]]
     out.n[FILL_N] += 1
     row.ts_event_ns = ts
     row.seq = seq
-    row.symbol = symbol
-    row.strategy = strategy
-    row.fill_no = fill_no
+    row.symbol = o.symbol
+    row.strategy = o.strategy
+    row.fill_no = desk.account[0].fill_no
     row.order_id = o.order_id
-    row.side = 1 if side > 0 else 2
+    row.side = 1 if o.side > 0 else 2
     row.quantity = quantity
     row.price = price
     row.reference = reference
@@ -171,7 +209,7 @@ def book_fill(desk: Desk, out: Out, slot: int, quantity: int, price: int, refere
     row.realised = realised
     row.maker = maker
     row.cause = o.cause
-    row.closed = 1 if closed else 0
+    row.closed = closed
     row.trade_pnl = trip
-    row.ts_entry_ns = b.ts_entry_ns
-    write_position(desk, out, ts, seq, symbol, strategy)
+    row.ts_entry_ns = desk.books[o.strategy, o.symbol].ts_entry_ns
+    write_position(desk, out, ts, seq, o.symbol, o.strategy)

@@ -1,15 +1,16 @@
 """The life of an order: one table of the moves that are allowed, and the compiled functions that make them.
 
 Open orders sit in slots, linked per symbol in the order in which they were placed; that is the order in which they fill.
-Every state that an order comes into is a row.
+Every state that an order comes into is a row. An order that is at an external venue is ended by the venue's report alone.
 """
 
 import numpy as np
 from numba import int64
 
 from operators.compiled import inner
+from operators.desk.approvals import ask_venue
 from operators.desk.ledger import release
-from operators.desk.state import ORDER_N, Desk, Out
+from operators.desk.state import ORDER_N, SCRATCH, Desk, Out
 from schemas.ids import fold
 from schemas.tables_desk import (
     ACCEPTED,
@@ -20,27 +21,35 @@ from schemas.tables_desk import (
     NEW,
     PARTIALLY_FILLED,
     REJECTED_ORDER,
+    SENT,
     STOP,
     STOP_LIMIT,
     TAKE_PROFIT,
     TRAILING_STOP,
     TRIGGERED,
+    UNKNOWN,
 )
+from schemas.tables_live import CANCEL_REQUEST
 
 FAR = 2**62
 """Beyond every price."""
 
+_ENDS = (FILLED, CANCELLED, REJECTED_ORDER, EXPIRED)
 LIFE_CYCLE: dict[int, tuple[int, ...]] = {
-    NEW: (ACCEPTED, TRIGGERED, PARTIALLY_FILLED, FILLED, CANCELLED, REJECTED_ORDER, EXPIRED),
-    ACCEPTED: (TRIGGERED, PARTIALLY_FILLED, FILLED, CANCELLED, EXPIRED),
-    TRIGGERED: (PARTIALLY_FILLED, FILLED, CANCELLED, EXPIRED),
-    PARTIALLY_FILLED: (PARTIALLY_FILLED, FILLED, CANCELLED, EXPIRED),
+    NEW: (ACCEPTED, TRIGGERED, PARTIALLY_FILLED, SENT, *_ENDS),
+    ACCEPTED: (TRIGGERED, PARTIALLY_FILLED, UNKNOWN, *_ENDS),
+    TRIGGERED: (PARTIALLY_FILLED, SENT, FILLED, CANCELLED, EXPIRED),
+    PARTIALLY_FILLED: (PARTIALLY_FILLED, UNKNOWN, *_ENDS),
     FILLED: (),
     CANCELLED: (),
     REJECTED_ORDER: (),
     EXPIRED: (),
+    SENT: (ACCEPTED, PARTIALLY_FILLED, UNKNOWN, *_ENDS),
+    UNKNOWN: (UNKNOWN, SENT, ACCEPTED, PARTIALLY_FILLED, *_ENDS),
 }
 """From each state, the states that may follow; a state with none is final."""
+LATE: dict[int, tuple[int, ...]] = dict.fromkeys(_ENDS, _ENDS)
+"""What may still follow a final state, where an external venue reports more of an order than when it ended it."""
 
 
 @inner
@@ -73,7 +82,7 @@ def write_order(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) 
 @inner
 def free_slot(desk: Desk) -> int:
     """A free slot, or -1 where the table is full."""
-    for k in range(len(desk.orders)):
+    for k in range(SCRATCH):
         if desk.orders[k].used == 0:
             return k
     return -1
@@ -112,6 +121,7 @@ def place(desk: Desk, out: Out, slot: int, strategy: int, symbol: int, order_id:
     o.ts_active_ns = ts_active
     o.seq_placed = seq
     o.reduce_only = reduce_only
+    o.root_id = order_id
     link(desk, slot)
     write_order(desk, out, slot, int64(NEW), ts, seq)
 
@@ -129,6 +139,36 @@ def clear_slot(desk: Desk, slot: int) -> None:
     o.is_bracket = 0
     o.reserved = 0
     o.reserved_heat = 0
+    o.decision_no = 0
+    o.due = 0
+    o.sent = 0
+    o.notional = 0
+    o.fee = 0
+    o.report_no = 0
+    o.cancel_asked = 0
+    o.attempt = 0
+    o.failures = 0
+    o.rounds = 0
+
+
+@inner
+def fillable(desk: Desk, slot: int) -> int:
+    """Quantity that the order may still fill: an exit never more than the position, an entry never against one."""
+    o = desk.orders[slot]
+    held = desk.books[o.strategy, o.symbol].quantity
+    left = o.quantity - o.filled
+    if o.reduce_only:
+        against = held != 0 and (held > 0) != (o.side > 0)
+        return (abs(held) if o.is_bracket else min(left, abs(held))) if against else 0
+    return 0 if held != 0 and (held > 0) != (o.side > 0) else left
+
+
+@inner
+def remember(desk: Desk, slot: int) -> None:
+    """Keep an order that an external venue has ended: it may still say something of it."""
+    a = desk.account[0]
+    desk.done[a.done_no % len(desk.done)] = desk.orders[slot]
+    a.done_no += 1
 
 
 @inner
@@ -144,6 +184,22 @@ def finish(desk: Desk, out: Out, slot: int, state: int, ts: int, seq: int) -> No
     release(desk, slot, int64(0))
     write_order(desk, out, slot, state, ts, seq)
     o.used = 2
+    desk.symbols[o.symbol].act_below = FAR  # the symbol's next row sweeps, however the rows are cut into batches
+    if o.sent > 0:
+        if b.exit_sent == slot:
+            b.exit_sent = -1
+        remember(desk, slot)
+
+
+@inner
+def withdraw(desk: Desk, out: Out, slot: int, ts: int, seq: int) -> None:
+    """Cancel an order; one that is at an external venue stays open until the venue has reported its end."""
+    o = desk.orders[slot]
+    if o.sent == 0:
+        finish(desk, out, slot, int64(CANCELLED), ts, seq)
+    elif o.cancel_asked == 0:
+        o.cancel_asked = 1
+        ask_venue(desk, out, slot, int64(CANCEL_REQUEST), int64(0), ts, seq)
 
 
 @inner
@@ -151,6 +207,7 @@ def sweep(desk: Desk, symbol: int) -> None:
     """Unlink the finished orders of a symbol, free their slots, and say between which prices the others sleep."""
     orders = desk.orders
     s = desk.symbols[symbol]
+    external = desk.account[0].external == 1
     before = -1
     below = 0
     above = FAR
@@ -170,7 +227,14 @@ def sweep(desk: Desk, symbol: int) -> None:
         else:
             before = k
             stop = o.stop_price
-            if o.state == NEW or (stop == 0 and o.order_type != LIMIT and o.order_type != TAKE_PROFIT and o.order_type != STOP_LIMIT):
+            if external:
+                if o.sent > 0 or (o.due == 1 and desk.books[o.strategy, o.symbol].exit_sent >= 0):
+                    k = following
+                    continue  # only a report moves it
+                asleep = o.due == 0
+            else:
+                asleep = o.state != NEW
+            if not asleep or (stop == 0 and o.order_type != LIMIT and o.order_type != TAKE_PROFIT and o.order_type != STOP_LIMIT):
                 below = FAR
             elif (o.side < 0) == (stop > 0):
                 below = max(below, stop if stop > 0 else o.limit_price)
@@ -193,7 +257,7 @@ def cancel_exits(desk: Desk, out: Out, strategy: int, symbol: int, ts: int, seq:
     while k >= 0:
         o = desk.orders[k]
         if o.used == 1 and o.strategy == strategy and (o.reduce_only == 1 or o.filled > 0):
-            finish(desk, out, k, int64(CANCELLED), ts, seq)
+            withdraw(desk, out, k, ts, seq)
         k = o.next
 
 
@@ -203,12 +267,12 @@ def withdraw_entries(desk: Desk, out: Out, ts: int, seq: int) -> None:
     for k in range(len(desk.orders)):
         o = desk.orders[k]
         if o.used == 1 and o.reduce_only == 0:
-            finish(desk, out, k, int64(CANCELLED), ts, seq)
+            withdraw(desk, out, k, ts, seq)
 
 
 @inner
-def place_bracket(desk: Desk, out: Out, entry: int, ts: int, seq: int) -> None:
-    """Stop, target and trailing stop of a filled entry: each reduces whatever the position then is."""
+def place_bracket(desk: Desk, out: Out, entry: int, first: int, ts: int, seq: int) -> None:
+    """Stop, target and trailing stop of a filled entry: each reduces whatever the position then is. Their ids count from `first`."""
     e = desk.orders[entry]
     for kind in range(3):
         price = e.bracket_stop if kind == 0 else (e.bracket_target if kind == 1 else e.bracket_trail)
@@ -216,6 +280,7 @@ def place_bracket(desk: Desk, out: Out, entry: int, ts: int, seq: int) -> None:
             continue
         slot = free_slot(desk)
         if slot < 0:
+            desk.books[e.strategy, e.symbol].leave = 1  # what cannot be protected is left
             return
         clear_slot(desk, slot)
         o = desk.orders[slot]
@@ -232,7 +297,8 @@ def place_bracket(desk: Desk, out: Out, entry: int, ts: int, seq: int) -> None:
             o.stop_price = desk.symbols[e.symbol].last - e.side * price
             order_type = int64(TRAILING_STOP)
         o.is_bracket = 1
-        place(desk, out, slot, e.strategy, e.symbol, bracket_id(e.order_id, kind), e.order_id, order_type, -e.side, cause,
+        o.decision_no = e.decision_no
+        place(desk, out, slot, e.strategy, e.symbol, bracket_id(e.order_id, first + kind), e.order_id, order_type, -e.side, cause,
               e.quantity, ts, seq, ts, int64(1))
 
 

@@ -1,7 +1,7 @@
-"""The desk's loop: market rows, signals and control in tape order, one writer for the account.
+"""The desk's loop: market rows, reports, control and signals in tape order, one writer for the account.
 
-Rows are taken by `seq`; at the same place on the tape a trade comes before a quote, a bar, funding, a beat, control and last the
-signals, so a signal never fills on the row that caused it. Returns when the input is used up or an output could overflow; the
+Rows are taken by `seq`; at the same place on the tape a trade comes before a quote, a bar, funding, a beat, control, a report and last
+the signals, so a signal never fills on the row that caused it. Returns when the input is used up or an output could overflow; the
 cursor says where.
 """
 
@@ -14,46 +14,18 @@ from operators.compiled import inner, kernel
 from operators.desk.gate import decide
 from operators.desk.ledger import book, revalue
 from operators.desk.orders import withdraw_entries
-from operators.desk.state import EQUITY_N, Desk, Out, Record, Records
+from operators.desk.quiet import on_time, run_bars, run_trades
+from operators.desk.reports import on_report
+from operators.desk.sending import retry, watch
+from operators.desk.state import Desk, Out, Record, Records
 from operators.desk.venue import NO_SIZE, work_bar, work_tick
 from schemas.money import mul_units, to_units
 from schemas.tables_desk import ACTIVE, CASH, CAUSE_FLATTEN, DISABLED, FUNDING, HALTED, REDUCING
 
-DAY_NS = 86_400_000_000_000
 END = 2**62
-TRADE_I, QUOTE_I, BAR_I, FUNDING_I, BEAT_I, CONTROL_I, SIGNAL_I = range(7)
-
-
-@inner
-def on_time(account: Records, policy: Records, equity: Records, n: Records, ts: int, seq: int) -> None:
-    """Event time has passed a boundary: sample equity, begin the day and the week (Mondays, UTC)."""
-    a = account[0]
-    if ts >= a.next_sample_ns:
-        row = equity[n[EQUITY_N]]
-        n[EQUITY_N] += 1
-        row.ts_event_ns = ts
-        row.seq = seq
-        row.symbol = -1
-        row.equity = a.equity
-        row.cash = a.cash
-        row.exposure = a.exposure
-        row.realised = a.realised
-        row.fees = a.fees
-        row.funding = a.funding
-        row.drawdown = a.peak - a.equity
-        row.positions = a.positions
-        row.trading_state = a.trading_state
-        interval = policy[0].equity_interval
-        a.next_sample_ns = (ts // interval + 1) * interval
-    if ts >= a.next_day_ns:
-        a.next_day_ns = (ts // DAY_NS + 1) * DAY_NS
-        a.day_start_equity = a.equity
-        a.entries_today = 0
-    if ts >= a.next_week_ns:
-        day = ts // DAY_NS
-        a.next_week_ns = (day - (day + 3) % 7 + 7) * DAY_NS
-        a.week_start_equity = a.equity
-    a.next_time_ns = min(a.next_sample_ns, min(a.next_day_ns, a.next_week_ns))
+TRADE_I, QUOTE_I, BAR_I, FUNDING_I, BEAT_I, CONTROL_I, SIGNAL_I, REPORT_I = range(8)
+OWN_SLOT = 99
+"""The slot of what the desk itself proposes; with an external venue it may do so more than once at a time, in slots from here on."""
 
 
 @inner
@@ -100,6 +72,9 @@ def on_tick(desk: Desk, out: Out, is_trade: bool, trades: Records, quotes: Recor
         sell = size_units(q.bid_size) if q.bid_size > 0.0 else NO_SIZE
     mark(desk, symbol, price, ts)
     if s.head >= 0 and (price <= s.act_below or price >= s.act_above):
+        if desk.account[0].external:
+            watch(desk, out, symbol, price, price, ts, seq)
+            return
         work_tick(desk, out, symbol, price, s.bid, s.ask, buy, sell, ts, seq)
 
 
@@ -118,6 +93,10 @@ def on_bar(desk: Desk, out: Out, b: Record) -> None:
         s.bar_close = b.close
         s.bar_ts_ns = b.ts_close_ns
     if s.ticks != 0:
+        return
+    if desk.account[0].external:
+        mark(desk, b.symbol, to_units(b.close), b.ts_event_ns)
+        watch(desk, out, b.symbol, to_units(b.low), to_units(b.high), b.ts_event_ns, b.seq)
         return
     if s.head >= 0:
         s.last = to_units(b.open)  # what fills in this bar is valued at its open, not at the close before
@@ -162,22 +141,33 @@ def price_units(x: float) -> int:
 
 @inner
 def propose(desk: Desk, out: Out, g: Record, signalled: bool, ts: int, seq: int) -> None:
-    """The proposals that are due: a signal's, or the exit of every open book where a flattening is."""
+    """The proposals that are due: a signal's, or the desk's own: the exit of every open book where a flattening is, or of the books
+    into which something came of an order that was given up. A refusal of the latter ends the matter: its row says why."""
     a = desk.account[0]
     flattening = a.flatten_due == 1
+    own = flattening or a.leave_due == 1
     a.flatten_due = 0
+    a.leave_due = 0
     none = int64(0)
-    rows = desk.books.shape[0] if flattening else 1
-    columns = desk.books.shape[1] if flattening else 1
+    rows = desk.books.shape[0] if own else 1
+    columns = desk.books.shape[1] if own else 1
     for i in range(rows):
         for j in range(columns):
-            if flattening:
-                b = desk.books[i, j]
-                if b.quantity != 0 or b.entry_pending >= 0:
-                    decide(desk, out, i, j, int64(2), int64(CAUSE_FLATTEN), int64(99), ts, none, none, none, none, 1.0, ts, seq)
-            elif signalled:
-                decide(desk, out, g.strategy, g.symbol, g.action, g.cause, g.slot, g.ts_open_ns, g.interval_ns, price_units(g.stop),
-                       price_units(g.target), price_units(g.trail), g.strength, ts, seq)
+            b = desk.books[i, j]
+            leaving = False
+            if own:
+                leaving = b.leave == 1 and b.quantity != 0 and b.exit_pending < 0 and b.exit_sent < 0
+                if not leaving and not (flattening and (b.quantity != 0 or b.entry_pending >= 0)):
+                    continue
+                slot = int64(OWN_SLOT) + b.own_exits
+                b.own_exits += a.external
+            # one call for all: the gate is large, and is compiled once for each place that calls it
+            decide(desk, out, int64(i) if own else g.strategy, int64(j) if own else g.symbol, int64(2) if own else g.action,
+                   int64(CAUSE_FLATTEN) if own else g.cause, slot if own else g.slot, ts if own else g.ts_open_ns,
+                   none if own else g.interval_ns, none if own else price_units(g.stop), none if own else price_units(g.target),
+                   none if own else price_units(g.trail), 1.0 if own else g.strength, ts, seq)
+            if leaving and b.exit_pending < 0:
+                b.leave = 0
     if flattening:
         withdraw_entries(desk, out, ts, seq)
 
@@ -187,93 +177,12 @@ def room(out: Out, reserve: int) -> bool:
     """Whether every output can take what one row may make in the worst case."""
     return (len(out.decisions) - out.n[0] > reserve and len(out.orders) - out.n[1] > 8 * reserve and len(out.fills) - out.n[2] > 4 * reserve
             and len(out.ledger) - out.n[3] > 12 * reserve and len(out.positions) - out.n[4] > 4 * reserve
-            and len(out.equity) - out.n[5] > 8)
-
-
-@inner
-def run_trades(account: Records, policy: Records, symbols: Records, equity: Records, n_out: Records, trades: Records, i: int,
-               until: int) -> int:
-    """The common case: trades that only move a price. Stops at the first that needs more, or that lies beyond `until`.
-
-    What `mark` does is written out here, since this loop is what the speed of a replay hangs on.
-    """
-    a = account[0]
-    next_time = a.next_time_ns
-    n = len(trades)
-    while i < n:
-        t = trades[i]
-        if t.seq > until:
-            break
-        s = symbols[t.symbol]
-        price = to_units(t.price)
-        if s.head >= 0 and (price <= s.act_below or price >= s.act_above):
-            break
-        if t.ts_event_ns >= next_time:
-            if len(equity) - n_out[EQUITY_N] <= 8:
-                break
-            on_time(account, policy, equity, n_out, t.ts_event_ns, t.seq)
-            next_time = a.next_time_ns
-        if s.net != 0:
-            value = mul_units(price, s.net)
-            worth = a.equity + value - s.value
-            if worth < a.halt_below:
-                break
-            a.equity = worth
-            a.exposure += abs(value) - abs(s.value)
-            s.value = value
-            if worth > a.peak:
-                a.peak = worth
-                a.halt_below = worth - mul_units(worth, policy[0].drawdown_halt)
-        s.ticks = 1
-        s.last = price
-        s.ts_last_ns = t.ts_event_ns
-        i += 1
-    return i
-
-
-@inner
-def run_bars(account: Records, policy: Records, symbols: Records, equity: Records, n_out: Records, bars: Records, i: int,
-             until: int) -> int:
-    """The common case of bars alone: those that only move a price, taken like the trades of `run_trades`."""
-    a = account[0]
-    next_time = a.next_time_ns
-    volatility = policy[0].volatility_target > 0
-    n = len(bars)
-    while i < n:
-        b = bars[i]
-        if b.seq > until or volatility or b.bar_kind != 0:
-            break
-        s = symbols[b.symbol]
-        if s.ticks != 0 or b.interval_ns != s.bar_interval_ns:
-            break
-        if s.head >= 0 and (to_units(b.low) <= s.act_below or to_units(b.high) >= s.act_above):
-            break
-        price = to_units(b.close)
-        if b.ts_event_ns >= next_time:
-            if len(equity) - n_out[EQUITY_N] <= 8:
-                break
-            on_time(account, policy, equity, n_out, b.ts_event_ns, b.seq)
-            next_time = a.next_time_ns
-        if s.net != 0:
-            value = mul_units(price, s.net)
-            worth = a.equity + value - s.value
-            if worth < a.halt_below:
-                break
-            a.equity = worth
-            a.exposure += abs(value) - abs(s.value)
-            s.value = value
-            if worth > a.peak:
-                a.peak = worth
-                a.halt_below = worth - mul_units(worth, policy[0].drawdown_halt)
-        s.last = price
-        s.ts_last_ns = b.ts_event_ns
-        i += 1
-    return i
+            and len(out.equity) - out.n[5] > 8 and len(out.approved) - out.n[6] > 4 * reserve)
 
 
 @kernel
 def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records, funding: Records, beats: Records, control: Records,
-           signals: Records, at: Records, reserve: int) -> bool:
+           signals: Records, reports: Records, at: Records, reserve: int) -> bool:
     """Take rows in tape order from the cursors `at`; True when all were taken, False when the outputs have to be emptied first."""
     a = desk.account[0]
     no_signal = np.zeros(1, signals.dtype)[0]
@@ -283,12 +192,13 @@ def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records
         h = beats[at[4]].seq if at[4] < len(beats) else END
         c = control[at[5]].seq if at[5] < len(control) else END
         g = signals[at[6]].seq if at[6] < len(signals) else END
+        r = reports[at[7]].seq if at[7] < len(reports) else END
         if at[2] < len(bars):
             t = trades[at[0]].seq if at[0] < len(trades) else END
-            before = min(min(t - 1, q - 1), min(min(f, h), min(c, g)))
+            before = min(min(min(t - 1, q - 1), min(f, h)), min(min(c, g), r))
             at[2] = run_bars(desk.account, desk.policy, desk.symbols, out.equity, out.n, bars, at[2], before)
         b = bars[at[2]].seq if at[2] < len(bars) else END
-        first = min(min(min(q, b), min(f, h)), min(c, g))
+        first = min(min(min(q, b), min(f, h)), min(min(c, g), r))
         at[0] = run_trades(desk.account, desk.policy, desk.symbols, out.equity, out.n, trades, at[0], first)
         t = trades[at[0]].seq if at[0] < len(trades) else END
         if t == END and first == END:
@@ -298,7 +208,7 @@ def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records
         which = TRADE_I
         if t > first:
             which = (QUOTE_I if q == first else BAR_I if b == first else FUNDING_I if f == first else BEAT_I if h == first
-                     else CONTROL_I if c == first else SIGNAL_I)
+                     else CONTROL_I if c == first else REPORT_I if r == first else SIGNAL_I)
         seq = min(t, first)
         if which == TRADE_I:
             ts = trades[at[0]].ts_event_ns
@@ -312,8 +222,12 @@ def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records
             ts = beats[at[4]].ts_event_ns
         elif which == CONTROL_I:
             ts = control[at[5]].ts_event_ns
+        elif which == REPORT_I:
+            ts = reports[at[7]].ts_event_ns
         else:
             ts = signals[at[6]].ts_event_ns
+        if ts >= a.retry_at_ns:
+            retry(desk, out, ts, seq)
         if ts >= a.next_time_ns:
             on_time(desk.account, desk.policy, out.equity, out.n, ts, seq)
         if which == TRADE_I or which == QUOTE_I:
@@ -324,6 +238,8 @@ def reduce(desk: Desk, out: Out, trades: Records, quotes: Records, bars: Records
             on_funding(desk, out, funding[at[3]])
         elif which == CONTROL_I:
             on_control(desk, out, control[at[5]])
-        if which == SIGNAL_I or a.flatten_due == 1:
+        elif which == REPORT_I:
+            on_report(desk, out, reports[at[7]], ts, seq)
+        if which == SIGNAL_I or a.flatten_due == 1 or a.leave_due == 1:
             propose(desk, out, signals[at[6]] if which == SIGNAL_I else no_signal, which == SIGNAL_I, ts, seq)
         at[which] += 1

@@ -17,7 +17,7 @@ from numba import int64
 
 from operators.compiled import inner
 from operators.desk.ledger import book_fill
-from operators.desk.orders import cancel_exits, finish, place_bracket, sweep, write_order
+from operators.desk.orders import cancel_exits, fillable, finish, place_bracket, sweep, write_order
 from operators.desk.state import Desk, Out
 from schemas.money import mul_units
 from schemas.tables_desk import (
@@ -37,18 +37,6 @@ from schemas.tables_desk import (
 
 NO_SIZE = -1
 """Size of a market row that does not bound what may be taken."""
-
-
-@inner
-def fillable(desk: Desk, slot: int) -> int:
-    """Quantity that the order may still fill: an exit never more than the position, an entry never against one."""
-    o = desk.orders[slot]
-    held = desk.books[o.strategy, o.symbol].quantity
-    left = o.quantity - o.filled
-    if o.reduce_only:
-        against = held != 0 and (held > 0) != (o.side > 0)
-        return (abs(held) if o.is_bracket else min(left, abs(held))) if against else 0
-    return 0 if held != 0 and (held > 0) != (o.side > 0) else left
 
 
 @inner
@@ -76,7 +64,9 @@ def execute(desk: Desk, out: Out, slot: int, reference: int, size: int, maker: i
         price = max(reference + o.side * worse, 1)
     b = desk.books[o.strategy, o.symbol]
     was_flat = b.quantity == 0
-    book_fill(desk, out, slot, quantity, price, reference, maker, ts, seq)
+    notional = mul_units(price, quantity)
+    fee = -mul_units(-notional, policy.fee_maker if maker else policy.fee_taker)
+    book_fill(desk, out, slot, quantity, notional, fee, price, reference, maker, ts, seq)
     if b.quantity == 0 or o.filled >= o.quantity:
         finish(desk, out, slot, int64(FILLED), ts, seq)
     else:
@@ -84,7 +74,7 @@ def execute(desk: Desk, out: Out, slot: int, reference: int, size: int, maker: i
     if b.quantity == 0:
         cancel_exits(desk, out, o.strategy, o.symbol, ts, seq)
     elif was_flat and not o.reduce_only:
-        place_bracket(desk, out, slot, ts, seq)
+        place_bracket(desk, out, slot, int64(0), ts, seq)
 
 
 @inner

@@ -7,10 +7,11 @@ read the same messages twice, which must be harmless to whoever uses this.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 
 from schemas.config_live import KafkaConfig
-from sources.kafka_client import CONNECT_S, connection, explained, topic_of
+from schemas.topics import TOPICS
+from sinks.kafka_client import CONNECT_S_MAX, Noted, client_settings, explained, opened, patiently
 
 Place = tuple[str, int]
 """A table and a partition of its topic."""
@@ -21,18 +22,17 @@ class GroupOffsets:
 
     def __init__(self, kafka: KafkaConfig, group: str) -> None:
         self.kafka, self.group = kafka, group
-        self._told: dict[str, str] = {}
-        given: dict[str, Any] = {**connection(kafka, group_id=group, enable_auto_commit="false"), "error_cb": self._note}
-        self._client: Any = Consumer(given)
+        self._noted = Noted()
+        self._client: Any = opened(Consumer, client_settings(kafka, self._noted, group_id=group, enable_auto_commit=False))
         self._committed: dict[Place, int] = {}
 
     def committed(self, places: Sequence[Place]) -> dict[Place, int]:
         """What the broker has of these; a partition that was never committed is left out."""
-        asked = [TopicPartition(topic_of(self.kafka, table), partition) for table, partition in places]
+        asked = [self._at(place) for place in places]
         try:
-            found = self._client.committed(asked, timeout=CONNECT_S)
+            found = patiently(lambda: self._client.committed(asked, timeout=CONNECT_S_MAX))
         except KafkaException as error:
-            raise self._explained(error.args[0]) from None
+            raise explained(self.kafka, error, self._noted) from None
         self._committed = {place: f.offset for place, f in zip(places, found, strict=True) if f.offset != OFFSET_INVALID}
         return dict(self._committed)
 
@@ -41,21 +41,22 @@ class GroupOffsets:
         changed = {place: offset for place, offset in offsets.items() if self._committed.get(place) != offset}
         if not changed:
             return
-        told = [TopicPartition(topic_of(self.kafka, table), partition, offset) for (table, partition), offset in changed.items()]
-        try:
+        told = [self._at(place, offset) for place, offset in changed.items()]
+
+        def commit() -> None:
             for answer in self._client.commit(offsets=told, asynchronous=False):
                 if answer.error is not None:
-                    raise self._explained(answer.error)
+                    raise KafkaException(answer.error)
+
+        try:
+            patiently(commit)
         except KafkaException as error:
-            raise self._explained(error.args[0]) from None
+            raise explained(self.kafka, error, self._noted) from None
         self._committed.update(changed)
 
     def close(self) -> None:
         """Let go of the broker."""
         self._client.close()
 
-    def _note(self, error: KafkaError) -> None:
-        self._told[error.name()] = error.str()
-
-    def _explained(self, error: KafkaError) -> Exception:
-        return explained(self.kafka, error.name(), error.str(), self._told)
+    def _at(self, place: Place, offset: int = OFFSET_INVALID) -> TopicPartition:
+        return TopicPartition(TOPICS[place[0]].named(self.kafka.prefix), place[1], offset)

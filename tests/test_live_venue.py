@@ -1,0 +1,113 @@
+"""A trading hour with a venue: ticks → pipeline → approved → execute → exchange → reports → pipeline, and its replay."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from research.parity_records import KafkaRecorded
+from research.parity_runs import kafka_parity
+from research.running import Running
+from schemas.config import Config
+from schemas.config_live import KafkaConfig, LiveConfig
+from schemas.frame import Frame
+from schemas.tables_desk import FILLS, POSITIONS
+from schemas.tables_live import APPROVED
+from tests.execute_setup import Exchange, last_reports
+from tests.live_runs import STRATEGIES, command, ingest, market, ready
+
+ROOT = Path(__file__).resolve().parents[1]
+PACE = 300.0
+
+
+class Renamed:
+    """The simulated market under names that an exchange would use."""
+
+    def __init__(self) -> None:
+        self.market = market()
+        self.symbols = tuple(f"{name}/USDT" for name in self.market.symbols)
+        self.kinds, self.data_hash, self.rows_total = self.market.kinds, self.market.data_hash + "renamed", self.market.rows_total
+        self.ts_range = self.market.ts_range
+
+    def frames(self, batch_rows: int, skip_rows: int = 0) -> Iterator[Frame]:
+        for frame in self.market.frames(batch_rows, skip_rows):
+            yield replace(frame, symbols=self.symbols)
+
+
+def first_prices(source: Renamed) -> dict[str, str]:
+    rows = next(source.frames(2_000)).tables["trades"]
+    return {name: f"{float(rows['price'][rows['symbol'] == k][0]):.4f}" for k, name in enumerate(source.symbols)}
+
+
+def test_an_hour_with_a_venue_is_its_replay_and_the_books_agree(kafka: KafkaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from research.replaying import make_plan, warm_up
+    ready(kafka)
+    source = Renamed()
+    monkeypatch.setattr("tests.execute_setup.PRICES", first_prices(source))
+    exchange = Exchange(tmp_path / "venue.jsonl")
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({
+        "kafka": {"servers": kafka.servers, "prefix": kafka.prefix},
+        "venue": {"name": "fake", "age_s_max": 3600, "recv_window_s": 2, "options": {"url": exchange.url}},
+    }))
+    child = subprocess.Popen([sys.executable, "-m", "cli.main", "execute", "--config", str(config), "--json"], cwd=tmp_path,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    live = LiveConfig(state_dir=str(tmp_path), snapshot_s=0.5)
+    made = make_plan(Config(kafka=kafka, live=live), STRATEGIES)
+    warm_up(made)
+    command(kafka)
+    stop = threading.Event()
+
+    def feed() -> None:
+        ingest(kafka, source, pace=PACE)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:  # the last orders have to come back before it ends
+            states = {k: v["state"] for k, v in last_reports(kafka, "paper").items()}
+            if states and all(s in ("filled", "cancelled", "rejected", "expired") for s in states.values()):
+                break
+            time.sleep(0.5)
+        time.sleep(2)
+        stop.set()
+
+    thread = threading.Thread(target=feed, daemon=True)
+    thread.start()
+    Running(made, "live", external=True, stop=stop).go()
+    thread.join()
+    child.terminate()
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err.decode()[-2000:]
+    said = json.loads(out)
+    recorded = KafkaRecorded(kafka, "live")
+    symbols = recorded.symbols(source.symbols)
+    approved = recorded.rows(APPROVED, symbols, made.strategy_names)
+    fills = recorded.rows(FILLS, symbols, made.strategy_names)
+    positions = recorded.rows(POSITIONS, symbols, made.strategy_names)
+    assert len(np.unique(approved["order_id"])) > 3 and len(fills) >= 3 and said["sent"] == len(np.unique(approved["order_id"]))
+    for code, name in enumerate(symbols):
+        mine = sum(int(positions[(positions["symbol"] == code) & (positions["strategy"] == k)]["quantity"][-1:].sum())
+                   for k in range(len(made.strategy_names)))
+        assert mine == held(exchange, name), name
+    exchange.stop()
+    result = kafka_parity(kafka, "live")
+    assert result["ok"] and result["compared"]["approved"] == len(approved), result["difference"]
+
+
+def held(exchange: Any, symbol: str) -> int:
+    """What the venue's books say was bought less what was sold, in 1e-8."""
+    total = Decimal(0)
+    for order in exchange.books.orders.values():
+        if order.market == symbol.replace("/", ""):
+            total += order.filled if order.side.lower() == "buy" else -order.filled
+    return int(total * 10**8)
+
+
