@@ -4,7 +4,6 @@ A source that can be read again (a file, a simulation) goes on after a crash wit
 on with what comes then. Commands that `penstock control` left in the log are taken like rows.
 """
 
-import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,8 +16,8 @@ from schemas.tables_live import INPUTS
 from sources.journal import Entry, Range
 from sources.kafka_input import Taken
 from sources.local_log import LocalLog
+from sources.pulled import Pulled
 
-QUEUE_FRAMES = 64
 FRAMES_A_POLL = 16
 
 
@@ -31,11 +30,10 @@ class LocalFeed:
     def __init__(self, log: LocalLog, frames: Callable[[int, Callable[[], bool]], Iterator[Frame]], stop: threading.Event) -> None:
         self.log, self.stop = log, stop
         self._frames = frames
-        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(QUEUE_FRAMES)
+        self._pulled: Pulled[Frame] | None = None
         self._next: dict[str, int] = dict.fromkeys(INPUTS, 0)
         self._taken = 0
         self._number = 0
-        self._ended = False
         self._names: tuple[str, ...] = tuple(log.names)
         self._last: tuple[Arrival, ...] = ()
 
@@ -51,45 +49,23 @@ class LocalFeed:
             for r in entry.ranges:
                 self._next[r.table] = r.offset_to
                 self._taken += 0 if r.table == CONTROL.name else r.offset_to - r.offset_from
-        threading.Thread(target=self._pull, args=(self._taken,), name="source", daemon=True).start()
+        self._pulled = Pulled(self._fresh(self._taken), self.stop)
         return todo
 
-    def _pull(self, skip: int) -> None:
-        try:
-            for frame in self._frames(skip, self.stop.is_set):
-                tables = {name: rows[int(np.searchsorted(rows["seq"], skip)):] for name, rows in frame.tables.items()}
-                if any(len(rows) for rows in tables.values()):
-                    self._put(Frame(frame.origin, frame.number, frame.frontier_ns, frame.symbols, tables))
-                if self.stop.is_set():
-                    break
-            self._put(None)
-        except BaseException as error:  # carried to the thread that takes
-            self._put(error)
-
-    def _put(self, item: Frame | BaseException | None) -> None:
-        while True:
-            try:
-                self._queue.put(item, timeout=0.2)
-                return
-            except queue.Full:
-                if self.stop.is_set():
-                    return
+    def _fresh(self, skip: int) -> Iterator[Frame]:
+        """The source's frames without the rows that are in the log."""
+        for frame in self._frames(skip, self.stop.is_set):
+            tables = {name: rows[int(np.searchsorted(rows["seq"], skip)):] for name, rows in frame.tables.items()}
+            if any(len(rows) for rows in tables.values()):
+                yield Frame(frame.origin, frame.number, frame.frontier_ns, frame.symbols, tables)
 
     def take(self, timeout_s: float) -> Taken:
         """All that is there, waiting for the first frame at most so long."""
         arrivals: list[Arrival] = self._steering()
-        try:
-            for k in range(FRAMES_A_POLL):
-                item = self._queue.get(timeout=timeout_s) if k == 0 and timeout_s > 0 else self._queue.get_nowait()
-                if isinstance(item, BaseException):
-                    raise item
-                if item is None:
-                    self._ended = True
-                    break
-                self._names = item.symbols
-                arrivals += [Arrival(name, 0, rows) for name, rows in item.tables.items() if len(rows)]
-        except queue.Empty:
-            pass
+        assert self._pulled is not None
+        for frame in self._pulled.take(FRAMES_A_POLL, timeout_s):
+            self._names = frame.symbols
+            arrivals += [Arrival(name, 0, rows) for name, rows in frame.tables.items() if len(rows)]
         merged = [Arrival(name, 0, np.concatenate([a.rows for a in arrivals if a.table == name]))
                   for name in sorted({a.table for a in arrivals}, key=INPUTS.index)]
         ranges = []
@@ -119,7 +95,7 @@ class LocalFeed:
 
     def ended(self) -> bool:
         """Whether the source has come to its end."""
-        return self._ended
+        return self._pulled is not None and self._pulled.ended
 
     def keep(self, entry: Entry) -> None:
         """Keep what a frame was made of; it is safe when this returns."""
@@ -138,7 +114,7 @@ class LocalFeed:
 
     def lag(self) -> dict[tuple[str, int], int]:
         """Frames that wait, under the name of the source."""
-        return {("source", 0): self._queue.qsize()}
+        return {("source", 0): 0 if self._pulled is None else len(self._pulled)}
 
     def snapshot(self) -> Any:
         """The log says where to go on. What the snapshot before this one covers may leave it for Parquet."""

@@ -273,6 +273,22 @@ def test_an_exit_that_failed_is_sent_again_at_once_and_then_after_longer_and_lon
     books_balance(desk)
 
 
+@pytest.mark.parametrize("row", ["trade", "quote", "bar", "beat"])
+def test_any_row_past_the_wait_sends_an_exit_again_though_its_own_symbol_is_quiet(row: str) -> None:
+    desk = ExternalDesk(plain())
+    desk.bar(50, 51, 49, 50, symbol=1)
+    desk.trade(50.0, symbol=2)
+    opened(desk)
+    desk.trade(90.0)
+    desk.report("rejected")
+    desk.report("rejected")
+    assert len(desk.approved) == 3
+    rows = {"trade": lambda: desk.trade(50.0, symbol=2, after=2 * SECOND), "quote": lambda: desk.quote(50.0, 50.1, symbol=2, after=2 * SECOND),
+            "bar": lambda: desk.bar(50, 51, 49, 50, symbol=1), "beat": lambda: desk.beat(2 * SECOND)}
+    assert not len(desk.trade(50.0, symbol=2, after=SECOND // 2).rows(APPROVED))
+    assert desk.sent(rows[row]()) == ["place market sell 100 only reducing"]
+
+
 def test_an_exit_that_failed_too_often_halts_trading_and_flattens_and_that_too_is_bounded() -> None:
     desk = ExternalDesk(plain())
     opened(desk)

@@ -138,6 +138,13 @@ def test_an_account_that_stands_still_is_shown_once() -> None:
     assert value("penstock_equity_quote", account="still") == 6 and value("penstock_drawdown_ratio", account="still") == 0
 
 
+@pytest.fixture(autouse=True)
+def nothing_waits() -> None:
+    """Other tests of this process have left their lags."""
+    metrics.LAG_MESSAGES.clear()
+    metrics.EXECUTE_STOPPED.set(0)
+
+
 def test_an_account_starts_disabled_with_every_reason_at_a_first_value() -> None:
     account_started("fresh", Policy({"drawdown_halt": "15 %"}))
     assert value("penstock_trading_state", account="fresh", state="disabled") == 1

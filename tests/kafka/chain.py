@@ -85,13 +85,13 @@ def penstock(words: list[str], folder: Path) -> Any:
 
 def written(kafka: KafkaConfig) -> int:
     """Trades on their topic."""
-    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
     consumer: Any = Consumer({"bootstrap.servers": kafka.servers, "group.id": "chain-count", "log_level": 0})
     try:
         topic = kafka.prefix + TRADES.name
         parts = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         return sum(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in parts)
-    except Exception:
+    except (KafkaException, KeyError):
         return 0  # the broker is being bounced
     finally:
         consumer.close()
