@@ -33,9 +33,9 @@ from sinks.kafka import KafkaSink
 from sources.local_log import LocalLog
 
 MADE: tuple[TableSpec, ...] = (
-    REJECTED, BARS, LATE, FEATURES, SIGNALS, DECISIONS, APPROVED, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, AUDIT,
+    APPROVED, ORDERS, FILLS, DECISIONS, LEDGER, POSITIONS, EQUITY, SIGNALS, BARS, FEATURES, REJECTED, LATE, AUDIT,
 )
-"""What a run publishes, in the order of the stages."""
+"""What a run publishes, what somebody waits for first."""
 STOPPED = "stopped"
 Frames = Callable[[int, Callable[[], bool]], Iterator[Frame]]
 

@@ -10,7 +10,7 @@ from operators.desk.desk import DeskOperator
 from schemas.frame import Frame
 from schemas.policy import Policy
 from schemas.tables import Rows
-from schemas.tables_desk import ORDER_STATES, ORDER_TYPES, ORDERS
+from schemas.tables_desk import FILLS, LEDGER, ORDER_STATES, ORDER_TYPES, ORDERS
 from schemas.tables_live import (
     APPROVED,
     CANCEL_REQUEST,
@@ -27,6 +27,7 @@ from schemas.tables_live import (
     REQUESTS,
 )
 from tests.desk_tapes import MADE, MONDAY, ONE, STRATEGIES, SYMBOLS, ScriptedDesk, Tape, concat, cut, random_policy, random_tape
+from tests.test_desk_ledger import check_account
 
 ALL_MADE = (*MADE, APPROVED)
 FINAL_REPORTS = {R_FILLED, R_CANCELLED, R_REJECTED, R_EXPIRED}
@@ -84,6 +85,20 @@ class ExternalDesk(ScriptedDesk):
         """The orders' states as a person would tell them."""
         return [f"{ORDER_TYPES[r['order_type']]} {ORDER_STATES[r['state']]} {r['filled'] / ONE:g}/{r['quantity'] / ONE:g}"
                 for r in self.made(ORDERS)]
+
+
+def opened(desk: ExternalDesk, stop: float = 90.0, target: float = np.nan, trail: float = np.nan, symbol: int = 0) -> int:
+    """A long position of 100 units at 100, and the entry's id."""
+    desk.trade(100.0, symbol=symbol)
+    desk.signal("enter_long", symbol, stop=stop, target=target, trail=trail)
+    entry = desk.last_id()
+    desk.report("filled", 100, 100.0)
+    assert desk.held(symbol) == 100
+    return entry
+
+
+def books_balance(desk: ExternalDesk) -> None:
+    check_account(desk.operator, desk.made(LEDGER), desk.made(FILLS))
 
 
 @dataclass
