@@ -20,7 +20,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError, NoPartitionsError, RecoveryConfig, init_db_dir
-from bytewax.testing import cluster_main
+from bytewax.testing import cluster_main, run_main
 
 from dataflows.feeds import Feed
 from dataflows.lift import lift, lift_aligned
@@ -266,8 +266,12 @@ def run_live(w: Wiring, state: Path | None, snapshot_s: float, workers: int = 1,
     recovery = None if state is None else recovery_at(state, process)
     if state is not None:
         metrics.RECOVERY_BYTES.set_function(lambda: float(sum(path.stat().st_size for path in state.glob("*.sqlite3*"))))
+    every = timedelta(seconds=snapshot_s)
     with raising_damage(state or Path()):
+        if workers == 1 and not peers:
+            # in this thread: beside a worker's thread the engine's own would ask for the interpreter all the time
+            run_main(live_flow(w), epoch_interval=every, recovery_config=recovery)  # type: ignore[no-untyped-call]
+            return
         cluster_main(  # type: ignore[no-untyped-call]
-            live_flow(w), list(peers), process, epoch_interval=timedelta(seconds=snapshot_s), recovery_config=recovery,
-            worker_count_per_proc=workers,
+            live_flow(w), list(peers), process, epoch_interval=every, recovery_config=recovery, worker_count_per_proc=workers,
         )
