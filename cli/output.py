@@ -17,6 +17,7 @@ err = Console(stderr=True)
 def print_json(value: Any) -> None:
     """One JSON object on standard output; NaN and infinities become null."""
     sys.stdout.write(json.dumps(_plain(value), allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()  # somebody reads it through a pipe while the process goes on
 
 
 def _plain(value: Any) -> Any:
