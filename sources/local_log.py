@@ -42,9 +42,11 @@ class LocalLog:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-            self.db.execute("PRAGMA journal_mode=WAL")
-            self.db.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut may lose the last moments
-            self.db.executescript(_SCHEMA)
+            if create:  # whoever only reads changes nothing, so that the process that runs never waits for it
+                self.db.execute("PRAGMA journal_mode=WAL")
+                self.db.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut may lose the last moments
+                self.db.executescript(_SCHEMA)
+            self.db.execute("SELECT count(*) FROM entries").fetchone()
         except sqlite3.DatabaseError as error:
             raise PenstockError(f"{path}: {error}; the recorded input is damaged") from None
         self._command_id = 0
