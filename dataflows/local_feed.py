@@ -112,10 +112,6 @@ class LocalFeed:
     def resume(self, keys: Sequence[tuple[str, int]]) -> None:
         """Nothing was paused."""
 
-    def lag(self) -> dict[tuple[str, int], int]:
-        """Frames that wait, under the name of the source."""
-        return {("source", 0): 0 if self._pulled is None else len(self._pulled)}
-
     def snapshot(self) -> Any:
         """The log says where to go on. What the snapshot before this one covers may leave it for Parquet."""
         self.log.rotate(self._number)

@@ -55,6 +55,3 @@ class Pulled(Generic[Item]):
             else:
                 out.append(item)
         return out
-
-    def __len__(self) -> int:
-        return self._queue.qsize()
