@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.output import out, print_json, print_table, progress
-from schemas.config import Config, interval_text, parse_interval
+from schemas.config import Config
+from schemas.intervals import interval_text, parse_interval
 from schemas.errors import UserError
 
 

@@ -22,9 +22,10 @@ from research.digests import Digests
 from research.rehearsal import rehearse
 from research.summary import Summary
 from schemas.codec import to_arrow
-from schemas.config import Config, interval_text, parse_config, parse_config_text
+from schemas.config import Config, parse_config, parse_config_text
 from schemas.errors import UserError, unknown
 from schemas.frame import Frame
+from schemas.intervals import interval_text
 from schemas.tables import BARS, LATE, REJECTED, SIGNALS, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS
 from sources.tape import Source, open_tape

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from research.report_page import SCRIPT, STYLE, cell, para
 from research.report_sections import SECTIONS, Digest, header, tiles, warnings
-from schemas.config import interval_text
+from schemas.intervals import interval_text
 from schemas.errors import UserError
 
 

@@ -1,34 +1,16 @@
 """The configuration of a run: one file for replay, paper and live. Unknown keys are errors that suggest the nearest."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import yaml
 
 from schemas.config_live import ExchangeConfig, KafkaConfig, LiveConfig, VenueConfig, parse_section
+from schemas.config_models import ModelConfig, ValidatorConfig, models_document, parse_models
 from schemas.errors import UserError, unknown
+from schemas.intervals import interval_text, parse_interval
 from schemas.policy import Policy, parse_policy
-
-INTERVAL_UNITS_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
-_INTERVAL = re.compile(r"^(\d+)([smhd])$")
-
-
-def parse_interval(text: object, where: str = "interval") -> int:
-    """`1m`, `15m`, `1h`, `1d` to ns; UserError where it is not one."""
-    match = _INTERVAL.match(str(text))
-    if not match or int(match[1]) < 1:
-        raise UserError(f'{where}: "{text}" is not an interval; write it like 1s, 1m, 15m, 1h, 1d')
-    return int(match[1]) * INTERVAL_UNITS_NS[match[2]]
-
-
-def interval_text(interval_ns: int) -> str:
-    """ns to `1m`, in the largest unit that divides it."""
-    for unit in ("d", "h", "m", "s"):
-        if interval_ns % INTERVAL_UNITS_NS[unit] == 0:
-            return f"{interval_ns // INTERVAL_UNITS_NS[unit]}{unit}"
-    return f"{interval_ns}ns"
 
 
 @dataclass(frozen=True)
@@ -51,12 +33,15 @@ class Config:
     kafka: KafkaConfig | None = None
     exchange: ExchangeConfig | None = None
     venue: VenueConfig | None = None
+    models: tuple[ModelConfig, ...] = ()
+    validator: ValidatorConfig | None = None
     live: LiveConfig = field(default_factory=LiveConfig)
 
 
 _KEYS = ("bars", "features", "strategies", "allocation", "conflict", "quality", "policy", "account", "warehouse", "batch_rows", "kafka",
-         "exchange", "venue", "live")
-_SECTIONS: dict[str, type[Any]] = {"kafka": KafkaConfig, "exchange": ExchangeConfig, "venue": VenueConfig, "live": LiveConfig}
+         "exchange", "venue", "live", "models", "validator")
+_SECTIONS: dict[str, type[Any]] = {"kafka": KafkaConfig, "exchange": ExchangeConfig, "venue": VenueConfig, "live": LiveConfig,
+                                     "validator": ValidatorConfig}
 _BAR_KEYS = ("time", "tick", "volume", "dollar")
 
 
@@ -116,6 +101,8 @@ def parse_config(document: object, where: str) -> Config:
         if not isinstance(rows, int) or isinstance(rows, bool) or not 1 <= rows <= 10_000_000:
             raise UserError(f'{where} batch_rows: "{rows}" is not a whole number from 1 to 10000000')
         made["batch_rows"] = rows
+    if document.get("models") is not None:
+        made["models"] = parse_models(document["models"], f"{where} models")
     for key, kind in _SECTIONS.items():
         if document.get(key) is not None:
             made[key] = parse_section(kind, document[key], f"{where} {key}")
@@ -141,4 +128,6 @@ def config_document(config: Config) -> dict[str, Any]:
         "allocation": list(config.allocation), "conflict": config.conflict, "quality": dict(config.quality),
         "policy": {"version": config.policy.version, **config.policy.values}, "account": config.account,
         "batch_rows": config.batch_rows,
+        **({"models": models_document(config.models)} if config.models else {}),
+        **({"validator": asdict(config.validator)} if config.validator else {}),
     }

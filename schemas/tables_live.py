@@ -7,7 +7,7 @@ paper one, `reports` is what that venue says; both carry the chain of digests th
 from schemas.tables import SIDES, Field, TableSpec, _when
 from schemas.tables_desk import ORDER_TYPES
 
-INPUTS = ("trades", "quotes", "recorded", "beats", "funding", "control", "reports")
+INPUTS = ("trades", "quotes", "recorded", "beats", "funding", "control", "reports", "promotions")
 """Tables that a pipeline takes from the log, by the code of `JOURNAL.input`."""
 
 REPORT_STATES = ("sent", "accepted", "partially_filled", "filled", "cancelled", "rejected", "expired", "unknown")

@@ -1,6 +1,6 @@
 """The one table of topics: for every table its topic, key, partitions, retention, warehouse table and codec.
 
-A table becomes a topic by being declared in `schemas.tables`, `tables_desk`, `tables_live` or `codec_features`. Topics
+A table becomes a topic by being declared in `schemas.tables`, `tables_desk`, `tables_live`, `tables_models` or `codec_features`. Topics
 whose records cannot be made again keep them for ever (-1): with a finite retention, a broker deletes a record by its
 event time as soon as its segment closes, so replayed history would be gone within minutes.
 """
@@ -8,7 +8,7 @@ event time as soon as its segment closes, so replayed history would be gone with
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas import codec_features, tables, tables_desk, tables_live
+from schemas import codec_features, tables, tables_desk, tables_live, tables_models
 from schemas.tables import TableSpec
 
 PREFIX = "penstock."
@@ -40,13 +40,15 @@ class Topic:
         return prefix + self.table.name
 
 
-_MODULES = (tables, codec_features, tables_desk, tables_live)
-_BY_ACCOUNT = {s.name for m in (tables_desk, tables_live) for s in vars(m).values() if isinstance(s, TableSpec)} - {"funding"}
-_ONE_PARTITION = {"runs", "journal", "approved", "dead_letter"}
+_MODULES = (tables, codec_features, tables_desk, tables_live, tables_models)
+_BY_ACCOUNT = {
+    s.name for m in (tables_desk, tables_live) for s in vars(m).values() if isinstance(s, TableSpec)
+} - {"funding"} | {"promotions"}
+_ONE_PARTITION = {"promotions", "runs", "journal", "approved", "dead_letter"}
 """Those whose order over all of an account is read back."""
 _RETENTION_DAYS = {"dead_letter": 30, "late": 30, "rejected": 30, "features": 30}
 """Days for what a replay makes again, or what matters only live; everything else is kept for ever."""
-_JSON = {"control", "runs", "journal", "approved", "reports", "dead_letter"}
+_JSON = {"promotions", "control", "runs", "journal", "approved", "reports", "dead_letter"}
 """Few rows that people and other programs write or read."""
 
 

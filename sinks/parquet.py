@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from schemas.codec import arrow_schema
 from schemas.codec_features import features_to_arrow
-from schemas.config import interval_text
+from schemas.intervals import interval_text
 from schemas.errors import PenstockError, UserError
 from schemas.frame import FeatureRows
 from schemas.tables import Rows, TableSpec

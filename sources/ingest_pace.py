@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.config import parse_interval
+from schemas.intervals import parse_interval
 from schemas.errors import UserError
 from schemas.frame import Frame
 from schemas.tables import ALL_SYMBOLS, BEATS, Rows

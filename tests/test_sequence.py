@@ -173,6 +173,14 @@ def test_what_steers_takes_effect_at_the_time_the_tape_has_reached() -> None:
     assert later.frontier_ns == 300
 
 
+def test_what_steers_waits_for_a_market_row_that_goes_on_not_for_one_that_is_held() -> None:
+    sequencer = Sequencer("t", from_start=True)
+    both = sequencer.step([control(2**62), trade(1, 300)], NAMES)  # the writer's row 0 is missing
+    assert both.frame.tables == {} and both.held == 2
+    first = sequencer.step([trade(0, 100)], NAMES).frame
+    assert len(first.tables["trades"]) == 2 and first.tables["control"]["ts_event_ns"].tolist() == [100]
+
+
 def test_rows_without_numbers_keep_the_order_of_their_partition() -> None:
     sequencer = Sequencer("x")
     a = Arrival("trades", 0, rows(TRADES, [-1, -1, -1], [10, 5, 40], [0, 0, 0]))

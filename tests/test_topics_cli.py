@@ -69,7 +69,7 @@ def test_a_topic_that_differs_is_said_and_mended_when_asked(kafka: KafkaConfig, 
     producer.produce(kafka.prefix + "fills", b"{}")  # the broker makes it, with its own retention
     assert producer.flush(10) == 0
     said = called(capsys, kafka, tmp_path, "create")
-    assert "22 topics made, 1 were there, 0 updated" in said
+    assert f"{len(TOPICS) - 1} topics made, 1 were there, 0 updated" in said
     assert f"{kafka.prefix}fills: retention.ms is 604800000, wanted -1" in said.replace("\n", " ") and "--update" in said
     assert "1 updated" in called(capsys, kafka, tmp_path, "create", "--update")
     assert json.loads(called(capsys, kafka, tmp_path, "create", "--json"))["differences"] == []

@@ -20,7 +20,7 @@ from schemas.tables_live import INPUTS
 COUNTER_BITS = 48
 """A writer's number: its id above these bits, its counter below."""
 UNNUMBERED = -1
-STEERING = ("control", "reports")
+STEERING = ("control", "reports", "promotions")
 _PARTITIONS_MAX = 1 << 16
 
 Ints = npt.NDArray[np.int64]
@@ -121,7 +121,6 @@ class Sequencer:
 
     def _released(self, pending: list[Arrival], skip: bool) -> tuple[list[Arrival], int, tuple[tuple[int, int, int], ...]]:
         """What may go on; the rest is held. A group of arrivals is split where a number is missing."""
-        started = self.state.frontier_ns > 0 or any(a.table not in STEERING for a in pending)
         numbered: dict[int, list[Ints]] = {}
         for a in pending:
             seq = a.rows["seq"]
@@ -137,10 +136,12 @@ class Sequencer:
             begin[w], until[w], twice, gone = self._contiguous(w, counters, skip)
             duplicates += twice
             holes += gone
-        out: list[Arrival] = []
-        for a in pending:
-            out += self._split(a, begin, until, started)
-        return out, duplicates, tuple(holes)
+        market = [part for a in pending if a.table not in STEERING for part in self._split(a, begin, until)]
+        steering = [a for a in pending if a.table in STEERING]
+        if self.state.frontier_ns > 0 or market:
+            return market + steering, duplicates, tuple(holes)
+        self.state.held += steering  # no market row has gone on yet, so there is no time that they could take effect at
+        return [], duplicates, tuple(holes)
 
     def _contiguous(self, writer: int, counters: Ints, skip: bool) -> tuple[int, int, int, list[tuple[int, int, int]]]:
         """From which number on, and up to which, a writer's rows may go; how many were there before; the holes that were given up."""
@@ -166,12 +167,7 @@ class Sequencer:
         taken = int(np.searchsorted(ahead, end))
         return begin, end, int((counters < end).sum()) - taken, holes
 
-    def _split(self, a: Arrival, begin: Mapping[int, int], until: Mapping[int, int], started: bool) -> list[Arrival]:
-        if a.table in STEERING:
-            if started:
-                return [a]
-            self.state.held.append(a)  # nothing has been seen whose time it could take effect at
-            return []
+    def _split(self, a: Arrival, begin: Mapping[int, int], until: Mapping[int, int]) -> list[Arrival]:
         seq = a.rows["seq"]
         if not (seq >= 0).any():
             return [a]
