@@ -89,7 +89,7 @@ def _recorded(made: Any, source: Any, run_id: str, where: str | None, engine: st
               as_json: bool, started: float, paths: list[str]) -> dict[str, Any]:
     from cli.warehousing import warehouse_at
     from research.recording import ABORTED, DONE, FAILED, Recorder
-    from research.replaying import FinalEquity, Tracker, counted, enabled, run_plan, summarise
+    from research.replaying import FinalEquity, Tracker, counted, run_plan, steered, summarise
     with warehouse_at(where) as url:
         data = {"paths": paths, "data_hash": source.data_hash, "symbols": list(source.symbols)}
         recorder = Recorder(url, run_id, made, " ".join(["penstock", *sys.argv[1:]]), data)
@@ -108,7 +108,7 @@ def _recorded(made: Any, source: Any, run_id: str, where: str | None, engine: st
         try:
             with progress("replaying", source.rows_total, as_json) as update:
                 rows = counted(source.frames(batch_rows or made.config.batch_rows), seen, update)
-                run_plan(made, enabled(rows), collect, engine, workers)
+                run_plan(made, steered(made, source, rows), collect, engine, workers)
             shown = summary()
             recorder.finish(DONE, shown, data)
         except KeyboardInterrupt:
@@ -139,8 +139,9 @@ def print_summary(s: dict[str, Any]) -> None:
     def ratio(value: float | None) -> str:
         return "–" if value is None else f"{value:.2f}"
 
+    speed = f" in {s['seconds']:.2f} s, {s['rows_per_second']:,.0f} a second" if "seconds" in s else ""  # a live run has none
     print_table(("", ""), [
-        ("run", s["run_id"]), ("rows", f"{s['rows']:,} in {s['seconds']:.2f} s, {s['rows_per_second']:,.0f} a second"),
+        ("run", s["run_id"]), ("rows", f"{s['rows']:,}{speed}"),
         ("bars, features, signals", " · ".join(f"{s['counts'].get(k, 0):,}" for k in ("bars", "features", "signals"))),
         ("round trips", f"{s['trades']:,}, {share(s['win_rate'])} won, profit factor {ratio(s['profit_factor'])}"),
         ("P&L", f"{money(s['pnl'])} after fees of {money(s['fees'])}; equity {money(s['equity_final'])}"),

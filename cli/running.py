@@ -1,9 +1,7 @@
 """`penstock run` and `penstock control`: the pipeline, from a broker's topics or straight from a source, and its switch."""
 
 import contextlib
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from cli.output import err, print_json, print_table
 from cli.replaying import parse_time
 from cli.secrets import expanded
+from cli.stopping import stopping
 from schemas.errors import UserError, unknown
 from schemas.tables_desk import COMMANDS, CONTROL, TRADING_STATES
 from schemas.tables_live import INPUTS
@@ -112,28 +111,12 @@ def measured(config: Any, run: str, process: int) -> Iterator[None]:
             exporter.stop()
 
 
-@contextlib.contextmanager
-def draining(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and the first Ctrl-C let the run finish what it has and take a snapshot; a second Ctrl-C ends it at once."""
-    def ask(number: int, _: object) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {n: signal.signal(n, ask) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)
-
-
 def run_command(kind: str, config: str | None, strategy: list[str] | None, run: str | None, url: str | None, start: str, once: bool,
                 enable: bool, workers: int, process: str | None, peers: str | None, file: list[str] | None, simulate: str | None,
                 exchange: str | None, symbols: str | None, pace: str, beat: str | None, as_json: bool) -> None:
     """Run it until it is stopped, or until the source or the topics end."""
     from research.replaying import load_config, make_plan, warm_up
-    from research.running import Running
+    from research.running import Running, as_begun
     loaded = expanded(load_config(config))
     name = run or kind
     check_name(name)
@@ -153,9 +136,9 @@ def run_command(kind: str, config: str | None, strategy: list[str] | None, run: 
         raise UserError("run live needs a section `venue` in the configuration: that is the first of two acts; the second is "
                         "`penstock control enable`")
     if loaded.kafka is not None:
-        from sources.kafka_client import partitions
+        from brokers.partitions import partitions
         partitions(loaded.kafka, INPUTS)  # what is wrong with the broker is said at once, before kernels compile
-    made = make_plan(loaded, strategy, source)
+    made = make_plan(as_begun(loaded, name), strategy, source)
     watched = Watched(name, as_json)
     running = Running(made, name, external=kind == "live", start=parse_start(start), once=once, workers=workers, process=number,
                       peers=addresses, frames=frames, command=" ".join(["penstock", *sys.argv[1:]]), seen=watched)
@@ -163,7 +146,7 @@ def run_command(kind: str, config: str | None, strategy: list[str] | None, run: 
         warm_up(made)
         if enable:
             send_command(loaded, running.folder, "enable")
-        with draining(running.stop):
+        with stopping(running.stop):
             if loaded.kafka is None:
                 from cli.warehousing import warehouse_at
                 with warehouse_at(url or loaded.warehouse or None) as where:

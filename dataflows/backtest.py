@@ -10,7 +10,7 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import cluster_main, run_main
 
 from dataflows.lift import lift, lift_aligned
-from operators.assembly import Plan, desk, market_chain
+from operators.assembly import Plan, account_chain, market_chain
 from operators.market.shards import split
 from schemas.frame import Frame
 
@@ -67,7 +67,7 @@ def backtest_flow(plan: Plan, frames: Iterator[Frame], collect: Callable[[Frame]
     parts = op.flat_map("split", tape, lambda frame: [(f"shard-{p.part}", p) for p in split(frame, shards)])
     market = op.stateful_batch("market", parts, lift(lambda: market_chain(plan)))
     account = op.map("account", market, lambda keyed: (plan.config.account, keyed[1]))
-    decided = op.stateful_batch("desk", account, lift_aligned(lambda: desk(plan)))
+    decided = op.stateful_batch("desk", account, lift_aligned(lambda: account_chain(plan)))
     op.output("out", decided, CallSink(collect))
     return flow
 

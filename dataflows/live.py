@@ -24,7 +24,7 @@ from bytewax.testing import cluster_main, run_main
 
 from dataflows.feeds import Feed
 from dataflows.lift import lift, lift_aligned
-from operators.assembly import Plan, desk, market_chain
+from operators.assembly import Plan, account_chain, market_chain
 from operators.market.sequence import Sequencer
 from operators.market.shards import split
 from schemas.errors import PenstockError
@@ -225,7 +225,7 @@ def live_flow(w: Wiring) -> Dataflow:
     parts = op.flat_map("split", tape, lambda frame: [(f"shard-{p.part}", p) for p in split(frame, w.shards)])
     market = op.stateful_batch("market", parts, lift(lambda: market_chain(w.plan), "market"))
     account = op.map("account", market, lambda keyed: (w.plan.config.account, keyed[1]))
-    decided = op.stateful_batch("desk", account, lift_aligned(lambda: desk(w.plan, w.external), "desk"))
+    decided = op.stateful_batch("desk", account, lift_aligned(lambda: account_chain(w.plan, w.external), "desk"))
     op.output("out", decided, LiveSink(w))
     return flow
 

@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from operators.assembly import Plan, desk, market_chain
+from operators.assembly import Plan, account_chain, market_chain
 from operators.market.sequence import Sequencer
 from research.parity_records import Recorded, as_feature_rows, feature_columns, merged_rows
 from schemas.frame import Frame
 from schemas.tables import BARS, LATE, REJECTED, SIGNALS, Rows, TableSpec
 from schemas.tables_desk import AUDIT, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS
 from schemas.tables_live import APPROVED
+from schemas.tables_models import DRIFT, LABELS, PREDICTIONS, SCORES, SWITCHES, VALIDATIONS, VOTES
 from sources.journal import Entry
 from sources.kafka_input import Taken
 
 STAGES: tuple[tuple[str, tuple[TableSpec, ...]], ...] = (
-    ("quality", (REJECTED,)), ("bars", (BARS, LATE)), ("features", ()), ("strategies", (SIGNALS,)), ("gate", (DECISIONS, APPROVED)),
-    ("orders", (ORDERS,)), ("fills", (FILLS,)), ("ledger", (LEDGER, POSITIONS, EQUITY)), ("audit", (AUDIT,)),
+    ("quality", (REJECTED,)), ("bars", (BARS, LATE)), ("features", ()),
+    ("learning", (SWITCHES, LABELS, PREDICTIONS, SCORES, VOTES, DRIFT)), ("strategies", (SIGNALS, VALIDATIONS)),
+    ("gate", (DECISIONS, APPROVED)), ("orders", (ORDERS,)), ("fills", (FILLS,)), ("ledger", (LEDGER, POSITIONS, EQUITY)), ("audit", (AUDIT,)),
 )
 """In the order in which a row passes them; the features come from each frame's sets."""
 
@@ -47,9 +49,9 @@ class Input:
 
 def rerun(made: Plan, frames: Iterator[Frame], external: bool, collect: Callable[[Frame], None]) -> None:
     """The operators over the frames again."""
-    market, money = market_chain(made), desk(made, external)
+    market, account = market_chain(made), account_chain(made, external)
     for frame in frames:
-        collect(money.step(market.step(frame)))
+        collect(account.step(market.step(frame)))
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def fed_by(made: Plan, source: Input, external: bool, at: Difference) -> dict[st
             if name in TABLES and "seq" in (rows.dtype.names or ()):
                 mine = rows[rows["seq"] == at.seq]
                 if len(mine):
-                    seen[name] = [shown(r, TABLES[name], frame.symbols, made.strategy_names) for r in mine[:5]]
+                    seen[name] = [shown(r, TABLES[name], frame.symbols, made.names) for r in mine[:5]]
         for found in frame.features:
             mine = as_feature_rows(found)
             mine = mine[mine["seq"] == at.seq]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from operators.assembly import Plan, plan
-from operators.strategies.documents import from_data
+from operators.assembly import Plan
+from research.learning.resolving import planned
 from research.parity import Again, Input, compare, fed_by, rerun
 from research.parity_records import KafkaRecorded, Recorded, WarehouseRecorded
 from research.recording import config_of
@@ -27,7 +27,7 @@ from sources.local_log import LocalLog
 
 def plan_of(record: Mapping[str, Any]) -> Plan:
     """The plan that a row of `runs` recorded."""
-    return plan(config_of(str(record["config"])), tuple(from_data(d) for d in json.loads(record["strategies"])))
+    return planned(config_of(str(record["config"])), json.loads(record["strategies"]))
 
 
 def kafka_parity(kafka: KafkaConfig, run: str, ts_from: int | None = None, ts_to: int | None = None) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def verdict(run: str, made: Plan, source: Input, second: Callable[[], Input], re
             mask &= rows["ts_event_ns"] < ts_to
         return rows if mask.all() else rows[mask]
 
-    counts, difference = compare(recorded, again, made.strategy_names, keep)
+    counts, difference = compare(recorded, again, made.names, keep)
     result: dict[str, Any] = {
         "run_id": run, "ok": difference is None, "frames": len(source.entries), "rows_in": sum(e.rows for e in source.entries),
         "compared": counts, "unpublished_frames": unpublished, "difference": None,
@@ -115,7 +115,7 @@ def published(recorded: Recorded, again: Again, made: Plan, entries: list[Entry]
     last = -1
     for _, specs in STAGES:
         for spec in specs:
-            rows = recorded.rows(spec, symbols, made.strategy_names)
+            rows = recorded.rows(spec, symbols, made.names)
             last = max(last, int(rows["seq"].max()) if len(rows) else -1)
     entry = next((e for e in entries if e.first_seq <= last < e.first_seq + e.rows), None)
     horizon = 0 if entry is None else entry.first_seq

@@ -16,9 +16,11 @@ from schemas.errors import PenstockError, UserError
 from schemas.frame import Frame
 from schemas.tables import BARS, LATE, QUOTES, REJECTED, SIGNALS, TRADES
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS, RUNS
+from schemas.tables_models import MODEL_TABLES, PROMOTIONS
 from sinks.clickhouse import ClickHouseSink, connect, create_tables, query_arrow
 
-RECORDED_TABLES = (TRADES, QUOTES, CONTROL, BARS, LATE, REJECTED, SIGNALS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, AUDIT)
+RECORDED_TABLES = (TRADES, QUOTES, CONTROL, BARS, LATE, REJECTED, SIGNALS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, AUDIT,
+                   PROMOTIONS, *MODEL_TABLES)
 RUNNING, DONE, ABORTED, FAILED = "running", "done", "aborted", "failed"
 
 
@@ -40,7 +42,7 @@ class Recorder:
 
     def __call__(self, frame: Frame) -> None:
         """Hand the frame's rows to the sink, which may wait for the warehouse."""
-        names = self.made.strategy_names
+        names = self.made.names
         for spec in RECORDED_TABLES:
             rows = frame.rows(spec)
             if len(rows):

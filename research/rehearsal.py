@@ -5,13 +5,13 @@ The Bytewax dataflow in `dataflows/backtest.py` does the same, spread over worke
 
 from collections.abc import Callable, Iterable
 
-from operators.assembly import Plan, desk, market_chain
+from operators.assembly import Plan, account_chain, market_chain
 from schemas.frame import Frame
 
 
 def rehearse(plan: Plan, frames: Iterable[Frame], collect: Callable[[Frame], None]) -> None:
     """Frames in tape order through the market's operators and the desk; `collect` gets each frame with all that was made."""
-    market = market_chain(plan)  # quality → bars → features → strategies
-    money = desk(plan)           # size → gate → orders → paper venue → ledger → audit
+    market = market_chain(plan)   # quality → bars → features → learners → strategies
+    account = account_chain(plan)  # size → gate → orders → paper venue → ledger → audit
     for frame in frames:
-        collect(money.step(market.step(frame)))
+        collect(account.step(market.step(frame)))

@@ -18,7 +18,9 @@ from operators.market.bars import BarsConfig, check_recorded
 from operators.strategies.builtin import BUILTINS, builtin
 from operators.strategies.documents import from_data, parse_strategies
 from operators.strategies.rules import StrategySpec
+from operators.strategies.validation import Known, registry
 from research.digests import Digests
+from research.learning.resolving import artefacts_of, known_columns, promotions_between, resolved
 from research.rehearsal import rehearse
 from research.summary import Summary
 from schemas.codec import to_arrow
@@ -26,12 +28,15 @@ from schemas.config import Config, parse_config, parse_config_text
 from schemas.errors import UserError, unknown
 from schemas.frame import Frame
 from schemas.intervals import interval_text
-from schemas.tables import BARS, LATE, REJECTED, SIGNALS, TableSpec
+from schemas.tables import BARS, LATE, REJECTED, SIGNALS, Rows, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS
+from schemas.tables_models import MODEL_TABLES
 from sources.tape import Source, open_tape
 
 ENGINES = ("bytewax", "loop")
-KEPT = (BARS, LATE, REJECTED, SIGNALS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, AUDIT)
+NOW = 2**63 - 1
+"""The event time at which a run of what comes begins, as the registry is asked about it."""
+KEPT = (BARS, LATE, REJECTED, SIGNALS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, AUDIT, *MODEL_TABLES)
 """Tables that a run keeps. Market input is not copied: it is where it was read from."""
 
 Collect = Callable[[Frame], None]
@@ -53,14 +58,14 @@ def load_config(config: str | Path | Mapping[str, Any] | Config | None) -> Confi
         raise UserError(f"{config}: not a text file; give the path of a configuration in YAML") from None
 
 
-def load_strategies(given: Iterable[Any]) -> tuple[StrategySpec, ...]:
-    """Strategies from names of built-ins, paths of YAML files, rule documents, or as they are."""
+def load_strategies(given: Iterable[Any], known: Known = registry) -> tuple[StrategySpec, ...]:
+    """Strategies from names of built-ins, paths of YAML files, rule documents, or as they are. known: what rules may name."""
     specs: list[StrategySpec] = []
     for item in given:
         if isinstance(item, StrategySpec):
             specs.append(item)
         elif isinstance(item, Mapping):
-            specs.append(from_data(dict(item)))
+            specs.append(from_data(dict(item), known))
         elif str(item) in BUILTINS:
             specs.append(builtin(str(item)))
         elif str(item).endswith((".yaml", ".yml")):
@@ -68,7 +73,7 @@ def load_strategies(given: Iterable[Any]) -> tuple[StrategySpec, ...]:
                 text = Path(str(item)).read_text(encoding="utf-8")
             except OSError as error:
                 raise UserError(f"{item}: {error.strerror}; give a strategy's YAML file or one of {', '.join(BUILTINS)}") from None
-            specs.extend(parse_strategies(text, str(item)))
+            specs.extend(parse_strategies(text, str(item), known))
         else:
             raise unknown("strategy", str(item), BUILTINS)
     return tuple(specs)
@@ -83,10 +88,12 @@ def make_plan(config: str | Path | Mapping[str, Any] | Config | None, strategies
     loaded = load_config(config)
     if strategies is not None:
         loaded = with_changes(loaded, strategies=tuple(strategies), allocation=())
-    specs = load_strategies(loaded.strategies)
+    loaded = resolved(loaded, getattr(source, "ts_range", (NOW, NOW))[0])
+    store = artefacts_of(loaded)
+    specs = load_strategies(loaded.strategies, known_columns(loaded.models))
     recorded: tuple[int, ...] = getattr(source, "recorded_ns", ())
     if not recorded:
-        return plan(loaded, specs)
+        return plan(loaded, specs, store)
     base = max(recorded)
     if loaded.intervals_ns == Config.intervals_ns and base > Config.intervals_ns[0]:
         loaded = with_changes(loaded, intervals_ns=(base,))
@@ -94,10 +101,32 @@ def make_plan(config: str | Path | Mapping[str, Any] | Config | None, strategies
         with_changes(spec, timeframe=interval_text(base)) if str(given) in BUILTINS and spec.interval_ns < base else spec
         for given, spec in zip(loaded.strategies, specs, strict=False)
     ) if len(specs) == len(loaded.strategies) else specs
-    made = plan(loaded, specs)
+    made = plan(loaded, specs, store)
     for recorded_ns in recorded:
         check_recorded(BarsConfig(made.intervals_ns, loaded.tick_bars, loaded.volume_bars, loaded.dollar_bars), recorded_ns)
     return made
+
+
+def steered(made: Plan, source: Source, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames, with the record that enables trading before the first row, and promotions before the first row that is not earlier."""
+    return enabled(promoted(frames, promotions_between(made.models, *source.ts_range)))
+
+
+def promoted(frames: Iterable[Frame], promotions: Rows) -> Iterator[Frame]:
+    """The frames with promotions, each at the place of the first row that is not earlier than it."""
+    done = 0
+    for frame in frames:
+        here = []
+        while done < len(promotions):
+            row = promotions[done:done + 1].copy()
+            seqs = [int(rows["seq"][at]) for rows in frame.tables.values()
+                    if (at := int(np.searchsorted(rows["ts_event_ns"], row["ts_event_ns"][0]))) < len(rows)]
+            if not seqs:
+                break
+            row["seq"], row["symbol"] = min(seqs), -1
+            here.append(row)
+            done += 1
+        yield frame.with_tables(promotions=np.concatenate(here)) if here else frame
 
 
 def enabled(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -119,7 +148,7 @@ class Tracker:
 
     def __init__(self, made: Plan, collect: Collect | None, hashes: bool = True) -> None:
         self.summary = Summary(made.config.policy)
-        self.digests = Digests(made.strategy_names)
+        self.digests = Digests(made.names)
         self.rows = 0
         self.symbols: tuple[str, ...] = ()
         self.ts_range: list[int] = []
@@ -208,7 +237,7 @@ class Run:
         """All rows of one table."""
         parts = [rows for frame in self.frames if len(rows := frame.rows(spec))]
         rows = np.concatenate(parts) if parts else spec.empty(0)
-        return to_arrow(spec, rows, self.symbols, self.plan.strategy_names)
+        return to_arrow(spec, rows, self.symbols, self.plan.names)
 
     bars = cached_property(lambda self: self.table(BARS))
     signals = cached_property(lambda self: self.table(SIGNALS))
@@ -250,7 +279,8 @@ def replay_plan(made: Plan, source: Source, *, engine: str = "loop", workers: in
         tracker(frame)
 
     begun = time.perf_counter()
-    run_plan(made, enabled(counted(source.frames(batch_rows or made.config.batch_rows), seen, progress)), collect, engine, workers)
+    frames = counted(source.frames(batch_rows or made.config.batch_rows), seen, progress)
+    run_plan(made, steered(made, source, frames), collect, engine, workers)
     seconds = time.perf_counter() - begun
     summary = summarise(made, tracker, seen, run_id, seconds, time.perf_counter() - started, last.value)
     paths = [r.path for r in getattr(source, "recordings", ())]

@@ -19,21 +19,23 @@ from dataflows.live import Wiring, run_live
 from dataflows.local_feed import LocalFeed
 from operators.assembly import Plan
 from operators.strategies.documents import to_data
+from research.learning.resolving import as_recorded, registered
 from research.recording import RECORDED_TABLES, RUNNING
 from schemas.codec_features import FEATURES
-from schemas.config import config_document
+from schemas.config import Config, config_document, parse_config
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError, UserError
 from schemas.frame import Frame
 from schemas.tables import BARS, BEATS, LATE, REJECTED, SIGNALS, TableSpec
 from schemas.tables_desk import AUDIT, DECISIONS, EQUITY, FILLS, FUNDING_RATES, LEDGER, ORDERS, POSITIONS, RUNS
 from schemas.tables_live import APPROVED, REPORTS
+from schemas.tables_models import MODEL_TABLES
 from sinks.clickhouse import ClickHouseSink
 from sinks.kafka import KafkaSink
 from sources.local_log import LocalLog
 
 MADE: tuple[TableSpec, ...] = (
-    APPROVED, ORDERS, FILLS, DECISIONS, LEDGER, POSITIONS, EQUITY, SIGNALS, BARS, FEATURES, REJECTED, LATE, AUDIT,
+    APPROVED, ORDERS, FILLS, DECISIONS, LEDGER, POSITIONS, EQUITY, SIGNALS, BARS, *MODEL_TABLES, FEATURES, REJECTED, LATE, AUDIT,
 )
 """What a run publishes, what somebody waits for first."""
 STOPPED = "stopped"
@@ -45,11 +47,11 @@ class KafkaOutlet:
 
     def __init__(self, kafka: KafkaConfig, run: str, made: Plan) -> None:
         self.sink = KafkaSink(kafka, run, made.config.account)
-        self.strategies = made.strategy_names
+        self.names = made.names
         self.tables = MADE if made.config.live.record_features else tuple(s for s in MADE if s is not FEATURES)
 
     def write(self, frame: Frame) -> None:
-        self.sink.write_frame(frame, self.strategies, self.tables)
+        self.sink.write_frame(frame, self.names, self.tables)
 
     def flush(self) -> None:
         self.sink.flush()
@@ -63,14 +65,14 @@ class WarehouseOutlet:
 
     def __init__(self, url: str, run: str, made: Plan) -> None:
         self.sink = ClickHouseSink(url, run)
-        self.strategies = made.strategy_names
+        self.names = made.names
         self.tables = (*RECORDED_TABLES, BEATS, FUNDING_RATES, REPORTS, APPROVED)
 
     def write(self, frame: Frame) -> None:
         for spec in self.tables:
             rows = frame.rows(spec)
             if len(rows):
-                self.sink.write(spec, rows, frame.symbols, self.strategies)
+                self.sink.write(spec, rows, frame.symbols, self.names)
         for features in frame.features:
             if len(features.bars):
                 self.sink.write_features(features, frame.symbols)
@@ -182,6 +184,14 @@ def check_same(run: str, before: dict[str, Any], now: dict[str, Any]) -> None:
             if isinstance(a, dict) and isinstance(b, dict):
                 where = next((f"{name} {key}" for key in {**a, **b} if a.get(key) != b.get(key)), name)
             raise UserError(f'run "{run}" began with another {where}; start a new run with --run another name')
+
+
+def as_begun(config: Config, run: str) -> Config:
+    """The configuration with the versions of registered models that the run began with, where it began before."""
+    if not registered(config.models):
+        return config
+    before = recorded_run(config.kafka, run) if config.kafka is not None else local_run(Path(config.live.state_dir) / run)
+    return config if before is None else as_recorded(config, parse_config(json.loads(before["config"]), f"run {run}"))
 
 
 def local_run(folder: Path) -> dict[str, Any] | None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from operators.assembly import Plan, plan
+from operators.assembly import Plan
 from operators.desk.audit import BLOCK, Chain, canonical
-from operators.strategies.documents import from_data
+from research import stored_live
+from research.learning.resolving import planned
 from research.recording import config_of
 from schemas.codec import from_arrow
 from schemas.codec_features import SEPARATOR
@@ -43,12 +44,15 @@ def list_runs(url: str) -> list[dict[str, Any]]:
     """Every run with its last state, newest first."""
     client = opened(url)
     rows = query_arrow(client, "SELECT run_id, groupArray(toString(state)) AS states, min(ts_started_ns) AS started, "
-                       "argMax(summary, length(summary)) AS summary, any(command) AS command FROM runs FINAL GROUP BY run_id "
-                       "ORDER BY started DESC").to_pylist()
+                       "argMax(summary, length(summary)) AS summary, any(command) AS command, any(config) AS config, any(data) AS data "
+                       "FROM runs FINAL GROUP BY run_id ORDER BY started DESC").to_pylist()
+    summaries = {row["run_id"]: json.loads(row["summary"] or "{}") for row in rows}
+    summaries |= stored_live.listed(client, {row["run_id"]: row["config"] for row in rows if "pnl" not in summaries[row["run_id"]]
+                                             and stored_live.is_live(json.loads(row["data"] or "{}"))})
     client.close()
     out = []
     for row in rows:
-        s = json.loads(row["summary"] or "{}")
+        s = summaries[row["run_id"]]
         state = next(x for x in _STATES if x in row["states"])
         out.append({"run_id": row["run_id"], "state": state, "started": str(np.datetime64(int(row["started"]), "ns"))[:19] + "Z",
                     "rows": s.get("rows", 0), "pnl": s.get("pnl"), "trades": s.get("trades"), "command": row["command"]})
@@ -69,16 +73,25 @@ class StoredRun:
         best = min(rows, key=lambda r: (_STATES.index(str(r["state"])) // 3, -int(r["ts_started_ns"]), _STATES.index(str(r["state"]))))
         self.state = str(best["state"])
         self._config, self._strategies = best["config"], best["strategies"]
-        self.summary: dict[str, Any] = json.loads(best["summary"] or "{}")
+        self._summary = str(best["summary"])
         self.data: dict[str, Any] = json.loads(best["data"] or "{}")
         self.source = self.data
         self.policy_yaml, self.command, self.ts_started_ns = str(best["policy"]), str(best["command"]), int(best["ts_started_ns"])
-        self.symbols: tuple[str, ...] = tuple(self.data.get("symbols", ()))
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """Its instruments, by code."""
+        return stored_live.symbols_of(self) if stored_live.is_live(self.data) else tuple(self.data.get("symbols", ()))
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The object of `--json`; a live run's is made of its stored tables, as far as they go."""
+        return stored_live.figures_of(self, self._summary)
 
     @cached_property
     def plan(self) -> Plan:
         """The plan that ran, from what was recorded."""
-        return plan(config_of(self._config), tuple(from_data(d) for d in json.loads(self._strategies)))
+        return planned(config_of(self._config), json.loads(self._strategies))
 
     def query(self, sql: str, **parameters: Any) -> pa.Table:
         """An Arrow table; `{r:String}` in the SQL is the run's id."""
@@ -135,11 +148,7 @@ class StoredRun:
                            "AND interval_ns = {i:Int64} AND ts_open_ns = {b:Int64}", **key).to_pylist()
         for row in found:
             features.update(zip(row["feature_set"].split(SEPARATOR), row["values"], strict=True))
-        ticks = []
-        if bar is not None:
-            for seq in dict.fromkeys((bar["first_seq"], bar["last_seq"])):
-                tick = self.one(TRADES, "seq = {q:Int64}", q=seq) or self.one(QUOTES, "seq = {q:Int64}", q=seq)
-                ticks += [tick] if tick else []
+        ticks, found_by = stored_live.ticks_of(self, bar) if bar is not None else ([], "")
         verdicts = [
             {"limit": LIMITS[k], "verdict": ("not applicable", "passed", "refused")[v], "observed": decision["observed"][k],
              "bound": decision["bounds"][k]}
@@ -153,14 +162,18 @@ class StoredRun:
             "decision": {k: v for k, v in decision.items() if k not in ("verdicts", "observed", "bounds")},
             "verdicts": verdicts, "signal": signal, "strategy": to_text(rule) if rule else None, "features": features, "bar": bar,
             "first_tick": ticks[0] if ticks else None, "last_tick": ticks[-1] if ticks else None,
+            "ticks_found_by": found_by or None,
             "policy": {"version": decision["policy_version"], "digest": self.plan.config.policy.digest},
             "orders": self.table(ORDERS, "(order_id = {o:String} OR parent_id = {o:String})", o=order_id).to_pylist(),
             "fills": self.table(FILLS, "order_id = {o:String}", o=order_id).to_pylist(),
         }
 
     def verify(self) -> dict[str, Any]:
-        """Hash the stored records again, stream by stream; compare with the stored chain and with the hashes of the run's end."""
-        names = self.plan.strategy_names
+        """Hash the stored records again, stream by stream; compare with the stored chain and with the hashes of the run's end.
+
+        `ok` is None, with the reason, for a stream that is not stored as the run hashed it.
+        """
+        names = self.plan.names
         stored: dict[str, dict[int, bytes]] = {}
         for row in self.table(AUDIT).to_pylist():
             digest = b"".join(int(row[f"digest_{k}"], 16).to_bytes(8, "little") for k in range(4))
@@ -169,6 +182,10 @@ class StoredRun:
         streams: dict[str, Any] = {}
         broken: dict[str, Any] | None = None
         for spec in (TRADES, QUOTES, BARS, SIGNALS, CONTROL, REPORTS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, APPROVED):
+            why = stored_live.unverifiable(self, spec)
+            if why:
+                streams[spec.name] = {"records": None, "blocks": len(stored.get(spec.name, {})), "ok": None, "why": why}
+                continue
             rows = self._rows(spec, names)
             made = Chain().add(canonical(spec, rows, name_ids(self.symbols), name_ids(names))) if len(rows) else []
             have = stored.get(spec.name, {})

@@ -75,7 +75,8 @@ class BoundsConfig:
 class ModelConfig:
     """One model. kind river: `pipeline` is a list of River classes with their parameters, the estimator last, and `scope` says whether
     each symbol has one of its own, all share one, or each of `groups` does. kind registered: `registry` is its name there, `version`
-    is active or a number, `shadow` whether a version in shadow predicts beside it. kind ensemble: over `members`."""
+    is active (0) or a number, `initial` the version that a run begins with, `shadow` whether a version in shadow predicts beside it;
+    timeframe, features, label and task are those of the version's card. kind ensemble: over `members`."""
 
     name: str
     kind: str
@@ -92,6 +93,7 @@ class ModelConfig:
     bounds: BoundsConfig = BoundsConfig()
     registry: str = ""
     version: int = 0
+    initial: int = 0
     shadow: bool = True
     members: tuple[str, ...] = ()
     consensus: float = 0.75
@@ -126,8 +128,9 @@ class ValidatorConfig:
 
 _LABEL_KEYS = ("kind", "horizon", "upper", "lower", "volatility_bars", "threshold")
 _KEYS = {
-    "river": ("kind", "timeframe", "features", "label", "task", "pipeline", "scope", "groups", "warmup", "seed", "drift", "bounds", "forecast"),
-    "registered": ("kind", "name", "version", "shadow", "forecast"),
+    "river": ("kind", "timeframe", "features", "label", "task", "pipeline", "scope", "groups", "warmup", "seed", "drift", "bounds",
+              "forecast"),
+    "registered": ("kind", "name", "version", "initial", "shadow", "timeframe", "features", "label", "task", "forecast"),
     "ensemble": ("kind", "members", "consensus", "present_min", "volatility_high", "confidence_high", "learning_rate", "calibrate",
                  "forecast"),
 }
@@ -207,6 +210,7 @@ class _Plain:
     forecast: str = ""
     warmup: int = 0
     seed: int = 0
+    initial: int = 0
     shadow: bool = True
     calibrate: bool = True
     consensus: float = 0.0
@@ -266,8 +270,9 @@ def _check(m: ModelConfig, where: str) -> None:
             raise UserError(f"{where}: pipeline is missing; give a list of River classes, the estimator last")
         if not 1 <= len(m.features) <= FEATURES_MAX:
             raise UserError(f"{where}: {len(m.features)} features; give 1 to {FEATURES_MAX}")
-        for key, value, known in (("task", m.task, TASKS), ("scope", m.scope, SCOPES),
-                                  ("drift detector", m.drift.detector, DRIFT_DETECTORS), ("drift action", m.drift.action, ("alert", "reset", "replace"))):
+        choices = (("task", m.task, TASKS), ("scope", m.scope, SCOPES), ("drift detector", m.drift.detector, DRIFT_DETECTORS),
+                   ("drift action", m.drift.action, ("alert", "reset", "replace")))
+        for key, value, known in choices:
             if value not in known:
                 raise unknown(f"{where} {key}", value, known)
         if (m.scope == "groups") != bool(m.groups):

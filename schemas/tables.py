@@ -178,6 +178,6 @@ SIGNALS = TableSpec("signals", "What a strategy wants, on the bar that made it w
     Field("stop", "float", "protective stop price, NaN for none"),
     Field("target", "float", "take-profit price, NaN for none"),
     Field("trail", "float", "trailing distance in price, NaN for none"),
-    Field("strength", "float", "0 to 1, scales the size"),
+    Field("strength", "float", "0 to 1, scales the size; 0: lost a conflict; -1: the validator refused it"),
     Field("hold_ns", "int", "close after this long, 0 for no limit"),
 ))

@@ -12,9 +12,10 @@ DISABLED, ACTIVE, REDUCING, HALTED = 0, 1, 2, 3
 LIMITS = (
     "trading_state", "conflict", "position_state", "stale_price", "drawdown", "daily_loss", "weekly_loss", "daily_trades",
     "cooldown", "open_positions", "open_orders", "lot", "notional_min", "position_risk", "position_notional", "exposure",
-    "heat", "cash",
+    "heat", "cash", "validation",
 )
-"""Every limit of the gate, in the order in which it is asked; the first that refuses gives the reason."""
+"""Every limit of the gate, in the order in which it is asked; the first that refuses gives the reason. conflict: another strategy's
+position was in the way; validation: the signal validator refused; both were said before by the strength of the signal, 0 and -1."""
 REASONS = ("approved", *LIMITS)
 
 CAUSES = ("entry", "exit", "stop", "target", "hold", "flatten", "manual")

@@ -11,10 +11,11 @@ ROLES = ("active", "shadow")
 """active: it may be traded on. shadow: it predicts beside the active one and nothing acts on it."""
 ACTIVE_ROLE, SHADOW_ROLE = range(2)
 
-PREDICTION_STATES = ("ok", "warming", "missing", "unfit", "no_artefact")
+PREDICTION_STATES = ("ok", "warming", "missing", "unfit", "no_artefact", "stopped")
 """ok: a number to act on. warming: too few labels yet. missing: a feature is NaN. unfit: what the model gave is not finite. no_artefact:
-no version is active yet. In all but the first the model abstains: p_up, score and direction are NaN, NaN and 0."""
-P_OK, P_WARMING, P_MISSING, P_UNFIT, P_NO_ARTEFACT = range(5)
+no version is active yet. stopped: it was right too rarely of late; it is scored on, and not acted on. In all but the first the model
+abstains: p_up and direction are NaN and 0, and score too is NaN but for stopped."""
+P_OK, P_WARMING, P_MISSING, P_UNFIT, P_NO_ARTEFACT, P_STOPPED = range(6)
 
 LABEL_KINDS = ("forward_return", "volatility_scaled", "triple_barrier")
 FORWARD_RETURN, VOLATILITY_SCALED, TRIPLE_BARRIER = range(3)
@@ -57,7 +58,7 @@ PREDICTIONS = TableSpec("predictions", "What each model said of each bar, made b
     Field("score", "float", "what the model gave: a return, a probability, an anomaly score"),
     Field("p_up", "float", "probability that the label is up, NaN where the model gives none"),
     Field("direction", "int", "1 up, -1 down, 0 neither"),
-    Field("confidence", "float", "0 to 1: how far p_up is from even, or the score from 0 in units of its usual size"),
+    Field("confidence", "float", "probability of the likelier side; without p_up |score| / (|score| + its usual size); 0: abstains"),
 ))
 
 LABELS = TableSpec("labels", "What came true, released when it was known and not before.",
@@ -103,7 +104,7 @@ VOTES = TableSpec("votes", "What an ensemble made of its members.", ("model", "s
     Field("confidence", "float", "0 to 1"),
     Field("present", "int", "members that did not abstain"),
     Field("agreeing", "int", "members that say what most say"),
-    Field("volatility", "float", "annualised volatility that it saw"),
+    Field("volatility", "float", "daily volatility that it saw: 0.05 is 5 %, NaN while unknown"),
     Field("member_p", "floats", "calibrated probability per member, NaN: abstained", width=MEMBERS_MAX),
     Field("member_weight", "floats", "weight per member, 0 for those that are not there", width=MEMBERS_MAX),
 ))

@@ -166,6 +166,11 @@ def cash(inside: bool) -> Any:
     return desk.signal("enter_short", symbol=1, stop=110.0, strength=0.66 if inside else 0.67)
 
 
+@example
+def validation(inside: bool) -> Any:
+    return priced().signal("enter_long", strength=0.01 if inside else -1.0)
+
+
 def test_every_limit_has_an_example() -> None:
     assert tuple(sorted(EXAMPLES)) == tuple(sorted(LIMITS))
 

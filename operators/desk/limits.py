@@ -57,7 +57,7 @@ def check(desk: Desk, row: Record, strategy: int, symbol: int, action: int, caus
         held = desk.books[strategy, symbol].quantity
         leaving = abs(mul_units(price, held)) if held != 0 else 0
         gross = account.exposure + account.pending_notional + notional - leaving
-        observed[1] = 0 if strength > 0.0 else 1
+        observed[1] = 0 if strength != 0.0 else 1
         observed[3] = ts - s.ts_last_ns
         bounds[3] = policy.price_age_max
         observed[4] = account.peak - account.equity
@@ -87,6 +87,7 @@ def check(desk: Desk, row: Record, strategy: int, symbol: int, action: int, caus
         bounds[16] = mul_units(equity, policy.heat_max)
         observed[17] = gross
         bounds[17] = mul_units(equity, policy.leverage_max)
+        observed[18] = 0 if strength >= 0.0 else 1
     row.reason = 0
     for k in range(len(row.verdicts)):
         asked = not is_exit or k == 0 or k == 2

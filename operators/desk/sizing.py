@@ -54,7 +54,7 @@ def size(desk: Desk, symbol: int, strategy: int, price: int, stop: int, strength
         quantity = by_risk(share, policy.risk_per_trade, price, stop, cap)
     else:
         quantity = by_fraction(share, policy.notional_per_trade, price, cap)
-    quantity = mul_units(quantity, int(min(max(strength, 0.0), 1.0) * UNITS))
+    quantity = mul_units(quantity, int(min(abs(strength), 1.0) * UNITS))
     if account.peak - account.equity >= mul_units(account.peak, policy.drawdown_reduce):
         quantity //= 2
     return quantity - quantity % policy.lot

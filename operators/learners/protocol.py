@@ -19,6 +19,9 @@ class Learner(Protocol):
     """Labels learned so far."""
     version: int
     """How often it was replaced or reset."""
+    last_statistic: float
+    """What the drift detector measured when it last spoke, and what it allows."""
+    last_bound: float
 
     def predict(self, x: dict[str, float]) -> float:
         """The probability that the label is up (classify), the label (regress), or an anomaly score from 0 to 1 (anomaly)."""

@@ -14,7 +14,7 @@ from schemas.frame import FeatureRows, Frame
 from schemas.ids import name_id
 from schemas.tables import Rows
 
-_WHOLE = ("beats", "control")
+_WHOLE = ("beats", "control", "promotions")
 """Tables that every shard, or the desk alone, gets whole."""
 
 
@@ -24,7 +24,7 @@ def shard_of(symbol: str, shards: int) -> int:
 
 
 def split(frame: Frame, shards: int) -> list[Frame]:
-    """One part per shard, each with the rows of its symbols; control goes with part 0, beats with all."""
+    """One part per shard, each with the rows of its symbols; control goes with part 0, beats and promotions with all."""
     if shards == 1:
         return [frame]
     home = np.array([shard_of(s, shards) for s in frame.symbols], np.int64)
@@ -34,7 +34,7 @@ def split(frame: Frame, shards: int) -> list[Frame]:
         for name, rows in frame.tables.items():
             if name not in _WHOLE:
                 tables[name] = rows[home[rows["symbol"]] == k]
-            elif name == "beats" or k == 0:
+            elif name != "control" or k == 0:
                 tables[name] = rows
         parts.append(replace(frame, tables=tables, part=k, parts=shards))
     return parts
