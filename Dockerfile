@@ -12,6 +12,7 @@ print('\n'.join(p['dependencies'] + p['optional-dependencies']['exchange']))" > 
 COPY schemas schemas
 COPY operators operators
 COPY telemetry telemetry
+COPY brokers brokers
 COPY sources sources
 COPY sinks sinks
 COPY dataflows dataflows

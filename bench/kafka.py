@@ -13,6 +13,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench._harness import Absent, Result, peer, timed
+from brokers.partitions import topic_of
 from operators.market.bars import Bars
 from schemas.codec import encode_ipc, to_arrow
 from schemas.config_live import KafkaConfig
@@ -20,7 +21,6 @@ from schemas.frame import Frame
 from schemas.messages import headers
 from schemas.tables import TRADES, Rows
 from sources.kafka_batch import BatchReader, Position
-from sources.kafka_client import topic_of
 from sources.kafka_rows import Decoder, Interner
 
 ROWS = 500_000

@@ -11,6 +11,7 @@ import numpy as np
 
 from bench._broker import ABSENT, BROKER, Site, site
 from bench._harness import Absent, Result
+from brokers.partitions import partitions_of
 from schemas.codec import from_arrow, names_in
 from schemas.frame import Frame
 from schemas.messages import decode_arrow
@@ -18,7 +19,6 @@ from schemas.tables import BEATS, TRADES
 from schemas.tables_desk import ORDERS
 from sinks.ingest_writer import Writer
 from sources.kafka_batch import END, BatchReader, Position
-from sources.kafka_client import partitions_of
 
 ROWS = 1_000_000
 """Not used: a rate is measured for SECONDS."""

@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 from cli.connecting import kafka_of
-from cli.ingesting import stopping
 from cli.output import out, print_json, print_table, progress
+from cli.stopping import stopping
 from cli.warehousing import warehouse_at
 from schemas.errors import UserError, unknown
 from schemas.topics import TOPICS
@@ -28,7 +28,7 @@ def archive_command(config: str | None, servers: str | None, url: str | None, ta
         ) as update:  # fmt: skip
             shown = _Shown(update)
             done = run_archive(kafka, where, tables=tuple(dict.fromkeys(table or ())), group=group or "", once=once, rewind=rewind,
-                               accept_loss=accept_loss, share=share, stopping=stop, progress=shown.settled, begun=shown.begun)
+                               accept_loss=accept_loss, share=share, stopping=stop.is_set, progress=shown.settled, begun=shown.begun)
     finally:
         if exporter is not None:
             exporter.stop()

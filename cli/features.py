@@ -5,8 +5,8 @@ from typing import Any
 
 from cli.output import out, print_json, print_table, progress
 from schemas.config import Config
-from schemas.intervals import interval_text, parse_interval
 from schemas.errors import UserError
+from schemas.intervals import interval_text, parse_interval
 
 
 def features_command(args: list[str], interval: str | None, names: list[str] | None, target: str | None, as_json: bool) -> None:

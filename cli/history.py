@@ -5,10 +5,11 @@ from typing import Any
 
 from blake3 import blake3
 
-from cli.ingesting import exchange_of, stopping
+from cli.ingesting import exchange_of
 from cli.output import err, out, print_json, print_table, progress
 from cli.replaying import HOME, parse_time
 from cli.secrets import expanded
+from cli.stopping import stopping
 from schemas.errors import UserError
 
 KAFKA = "kafka"
@@ -36,7 +37,7 @@ def history_command(exchange: str | None, symbols: str | None, what: str, timefr
     elif servers is not None:
         raise UserError("--servers is for --out kafka")
     with stopping() as stop, progress(f"fetching {what} of {', '.join(asked.symbols)}", 1.0, as_json) as update:
-        done = fetch_history(asked, what, timeframe, from_ms, to_ms, Path(target), stopping=stop, progress=update)
+        done = fetch_history(asked, what, timeframe, from_ms, to_ms, Path(target), stopping=stop.is_set, progress=update)
     if kafka is not None and not done["stopped"]:
         _to_topics(done, made, kafka, as_json)
     elif as_json:

@@ -1,9 +1,6 @@
 """`penstock ingest`: a recording, a simulated market or exchanges onto the input topics."""
 
 import re
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,36 +10,10 @@ from cli.connecting import kafka_of
 from cli.output import err, out, print_json, progress
 from cli.replaying import parse_time
 from cli.secrets import expanded
+from cli.stopping import stopping
 from schemas.config import Config
 from schemas.config_live import ExchangeConfig, KafkaConfig
 from schemas.errors import UserError
-
-
-class Stop:
-    """Whether the process was asked to end: SIGTERM or Ctrl-C once; the second time ends it at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self) -> bool:
-        return self.asked
-
-    def on_signal(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextmanager
-def stopping() -> Iterator[Stop]:
-    """SIGTERM and SIGINT ask to stop; the handlers before are put back."""
-    stop = Stop()
-    before = {s: signal.signal(s, stop.on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
 
 
 def ingest_command(file: list[str], frames: list[str], simulate: str | None, exchange: str | None, symbols: str | None, config: str | None,
@@ -94,7 +65,7 @@ def ingest(source: Any, made: Config, kafka: KafkaConfig, name: str, speed: floa
     try:
         with stopping() as stop, progress(f"writing to {kafka.servers} as {name}", source.rows_total, as_json) as update:
             done = ingest_tape(source, kafka, name, pace=speed, beat_ns=beat_ns, codec="arrow" if codec == "arrow" else "json",
-                               linger_ms=linger_ms, stopping=stop, progress=update, told=_told)
+                               linger_ms=linger_ms, stopping=stop.is_set, progress=update, told=_told)
     finally:
         if exporter is not None:
             exporter.stop()
@@ -144,7 +115,7 @@ def _ingest_exchange(asked: ExchangeConfig, made: Config, kafka: KafkaConfig, wr
     exporter = start(made.live, "ingest", name)
     try:
         with stopping() as stop, progress(f"{', '.join(asked.names)} to {kafka.servers} as {name}", None, as_json) as update:
-            done = ingest_live(asked, kafka, name, linger_ms=linger_ms, stopping=stop, progress=update, told=_told)
+            done = ingest_live(asked, kafka, name, linger_ms=linger_ms, stopping=stop.is_set, progress=update, told=_told)
     finally:
         if exporter is not None:
             exporter.stop()

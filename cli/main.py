@@ -9,7 +9,12 @@ from typing import Annotated, Optional
 import typer
 
 from cli.ingest_commands import register as register_ingest
+from cli.learning import register as register_learning
 from cli.live import register as register_live
+from cli.model_state import register as register_model_state
+from cli.models import model
+from cli.models import register as register_models
+from cli.training import register as register_training
 
 app = typer.Typer(
     name="penstock", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -307,6 +312,10 @@ def exchange_fake(
 
 register_live(app)
 register_ingest(app)
+register_models(app)
+register_model_state(model)
+register_training(app)
+register_learning(app)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from cli.output import out, print_json, print_table
 from cli.warehousing import warehouse_at
+from schemas.errors import UserError
 
 
 def runs_list_command(url: str | None, as_json: bool) -> None:
@@ -32,7 +33,8 @@ def runs_show_command(run_id: str, url: str | None, as_json: bool) -> None:
         out.print(f"{run.command} — {run.state}", highlight=False, markup=False)
         if run.summary:
             print_summary(run.summary)
-            print_table(("stage", "hash"), list(run.summary["hashes"].items()))
+            if run.summary["hashes"]:
+                print_table(("stage", "hash"), list(run.summary["hashes"].items()))
 
 
 def runs_compare_command(a: str, b: str, url: str | None, as_json: bool) -> int:
@@ -40,6 +42,10 @@ def runs_compare_command(a: str, b: str, url: str | None, as_json: bool) -> int:
     from research.stored import StoredRun
     with warehouse_at(url) as where:
         one, two = StoredRun(where, a).summary, StoredRun(where, b).summary
+    for run_id, summary in ((a, one), (b, two)):
+        if not summary.get("hashes"):
+            raise UserError(f"run {run_id} has no stage hashes: it is a live run, or was cut off; `penstock parity {run_id}` compares "
+                            "a live run with its replay, row by row")
     stages = [(s, h, two.get("hashes", {}).get(s), h == two.get("hashes", {}).get(s)) for s, h in one.get("hashes", {}).items()]
     first = next((s for s, _, _, same in stages if not same), None)
     keys = ("rows", "trades", "pnl", "fees", "drawdown_max", "sharpe", "win_rate", "profit_factor")
@@ -93,7 +99,8 @@ def explain_command(order_id: str, run_id: str | None, url: str | None, as_json:
         row = story[name]
         if row:
             shown = {k: v for k, v in row.items() if k in _SHOWN}
-            out.print(f"{name.replace('_', ' ')}: {_utc(row['ts_event_ns'])} {shown}", highlight=False, markup=False)
+            how = f" (found by {story['ticks_found_by']})" if name != "bar" else ""
+            out.print(f"{name.replace('_', ' ')}{how}: {_utc(row['ts_event_ns'])} {shown}", highlight=False, markup=False)
     print_table(("time", "state", "type", "side", "quantity", "filled"),
                 [(_utc(o["ts_event_ns"]), o["state"], o["order_type"], o["side"], f"{o['quantity']:f}", f"{o['filled']:f}")
                  for o in story["orders"][:20]], f"states of the order and its bracket ({len(story['orders'])} in all)")
@@ -107,8 +114,12 @@ def audit_verify_command(run_id: str, url: str | None, as_json: bool) -> int:
     if as_json:
         print_json(found)
     else:
-        rows: list[Any] = [(name, s["records"], s["blocks"], "ok" if s["ok"] else "DIFFERS") for name, s in found["streams"].items()]
+        rows: list[Any] = [(name, "" if s["ok"] is None else s["records"], s["blocks"],
+                            f"not verified: {s['why']}" if s["ok"] is None else "ok" if s["ok"] else "DIFFERS")
+                           for name, s in found["streams"].items()]
         print_table(("stream", "records", "blocks", ""), rows)
+        if any(s["ok"] is None for s in found["streams"].values()):
+            out.print(f"what is not verified here, `penstock parity {run_id}` follows from the topics on", highlight=False)
         b = found["broken"]
         out.print("the audit chain holds" if found["ok"] else
                   f"stream {b['stream']} differs in block {b['block']}: records {b['first_record']} to {b['last_record']}", highlight=False)

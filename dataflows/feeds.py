@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from brokers.partitions import partitions_of
 from schemas.config_live import KafkaConfig
 from schemas.errors import UserError
 from schemas.tables_live import DEAD_LETTER, INPUTS, JOURNAL
 from sinks.kafka import KafkaSink
 from sources.journal import Entry, Journal, Range, journal_rows, read_journal, start_row
 from sources.kafka_batch import BEGINNING, END, BatchReader, Position
-from sources.kafka_client import partitions_of
 from sources.kafka_input import KafkaInput, Key, Taken
 from sources.kafka_topics import offsets_at
 from telemetry import metrics

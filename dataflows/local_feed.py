@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from operators.market.sequence import STEERING
 from schemas.frame import Arrival, Frame
 from schemas.tables_desk import COMMANDS, CONTROL
 from schemas.tables_live import INPUTS
+from schemas.tables_models import PROMOTIONS
 from sources.journal import Entry, Range
 from sources.kafka_input import Taken
-from sources.local_log import LocalLog
+from sources.local_log import LocalLog, promotion_of
 from sources.pulled import Pulled
 
 FRAMES_A_POLL = 16
@@ -48,7 +50,7 @@ class LocalFeed:
         for entry in self.log.entries():
             for r in entry.ranges:
                 self._next[r.table] = r.offset_to
-                self._taken += 0 if r.table == CONTROL.name else r.offset_to - r.offset_from
+                self._taken += 0 if r.table in STEERING else r.offset_to - r.offset_from
         self._pulled = Pulled(self._fresh(self._taken), self.stop)
         return todo
 
@@ -80,10 +82,16 @@ class LocalFeed:
         commands = self.log.commands()
         if not commands:
             return []
-        rows = CONTROL.empty(len(commands))
-        rows["symbol"], rows["seq"], rows["ts_event_ns"] = -1, -1, np.iinfo(np.int64).max  # the tape's time, where it arrives
-        rows["command"] = [COMMANDS.index(command) for command in commands]
-        return [Arrival(CONTROL.name, 0, rows)]
+        promoted = [row for command in commands if (row := promotion_of(command)) is not None]
+        given = [COMMANDS.index(command) for command in commands if promotion_of(command) is None]
+        control = CONTROL.empty(len(given))
+        control["command"] = given
+        out = []
+        for spec, rows in ((CONTROL, control), (PROMOTIONS, np.concatenate([PROMOTIONS.empty(0), *promoted]))):
+            rows["symbol"], rows["seq"], rows["ts_event_ns"] = -1, -1, np.iinfo(np.int64).max  # the tape's time, where it arrives
+            if len(rows):
+                out.append(Arrival(spec.name, 0, rows))
+        return out
 
     def exactly(self, ranges: Sequence[Range]) -> Taken:
         """The rows of these ranges again."""

@@ -64,6 +64,9 @@ def plan(config: Config, specs: Sequence[StrategySpec], artefacts: Artefacts | N
             raise UserError(f'"{model.name}" is the name of a model and of a strategy; rename one')
         if model.kind != "ensemble":
             needed.setdefault(model.interval_ns, []).extend(model.features)
+        if model.kind == "river":
+            from operators.learners.online import check  # River takes a second to import
+            check(model)
     for interval_ns, names in config.features.items():
         needed.setdefault(interval_ns, []).extend(names)
     for spec in specs:

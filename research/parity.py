@@ -24,7 +24,8 @@ from sources.kafka_input import Taken
 STAGES: tuple[tuple[str, tuple[TableSpec, ...]], ...] = (
     ("quality", (REJECTED,)), ("bars", (BARS, LATE)), ("features", ()),
     ("learning", (SWITCHES, LABELS, PREDICTIONS, SCORES, VOTES, DRIFT)), ("strategies", (SIGNALS, VALIDATIONS)),
-    ("gate", (DECISIONS, APPROVED)), ("orders", (ORDERS,)), ("fills", (FILLS,)), ("ledger", (LEDGER, POSITIONS, EQUITY)), ("audit", (AUDIT,)),
+    ("gate", (DECISIONS, APPROVED)), ("orders", (ORDERS,)), ("fills", (FILLS,)),
+    ("ledger", (LEDGER, POSITIONS, EQUITY)), ("audit", (AUDIT,)),
 )
 """In the order in which a row passes them; the features come from each frame's sets."""
 

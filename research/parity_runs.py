@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,20 @@ def plan_of(record: Mapping[str, Any]) -> Plan:
     return planned(config_of(str(record["config"])), json.loads(record["strategies"]))
 
 
-def kafka_parity(kafka: KafkaConfig, run: str, ts_from: int | None = None, ts_to: int | None = None) -> dict[str, Any]:
-    """Parity of a run on a broker's topics."""
+@dataclass(frozen=True)
+class Recording:
+    """What a run was given, to be formed again. records: its rows of `runs`, the first one its plan's. source: a new reader each time."""
+
+    records: list[dict[str, Any]]
+    source: Callable[[], Input]
+
+    @property
+    def plan(self) -> Plan:
+        return plan_of(self.records[0])
+
+
+def kafka_recording(kafka: KafkaConfig, run: str) -> Recording:
+    """The input of a run on a broker's topics; UserError where there is no such run."""
     from schemas.codec_json import decode_json_records
     from schemas.messages import RUN, header_text
     from sources.kafka_topics import payloads_of, polls_of
@@ -43,34 +55,42 @@ def kafka_parity(kafka: KafkaConfig, run: str, ts_from: int | None = None, ts_to
     entries = journal.after(0)
     if not entries:
         raise UserError(f"run {run} has no frames in the topic {kafka.prefix}journal")
-    feed = KafkaInput(kafka, journal.first_offsets())
-    data = json.loads(records[0]["data"])
-    source = Input(run, entries, lambda entry: feed.exactly(entry.ranges), lambda: feed.names, data["from"] == "earliest")
+    from_start = json.loads(records[0]["data"])["from"] == "earliest"
 
-    def second() -> Input:
-        again = KafkaInput(kafka, journal.first_offsets())
-        return Input(run, entries, lambda entry: again.exactly(entry.ranges), lambda: again.names, source.from_start)
+    def source() -> Input:
+        feed = KafkaInput(kafka, journal.first_offsets())
+        return Input(run, entries, lambda entry: feed.exactly(entry.ranges), lambda: feed.names, from_start)
 
-    stopped, external = records[-1]["state"] == STOPPED, bool(data["external"])
-    return verdict(run, plan_of(records[0]), source, second, KafkaRecorded(kafka, run), stopped, external, ts_from, ts_to)
+    return Recording(records, source)
+
+
+def local_recording(log: LocalLog, run: str) -> Recording:
+    """The input of a run without a broker; UserError where it never started."""
+    record = json.loads(log.fact("run") or "{}")
+    if not record:
+        raise UserError(f"{log.folder}: the run never started")
+
+    def take(entry: Entry) -> Taken:
+        return Taken(tuple(Arrival(r.table, 0, log.read(r)) for r in entry.ranges if r.offset_to > r.offset_from), entry.ranges)
+
+    return Recording([record], lambda: Input(run, log.entries(), take, lambda: tuple(log.names), True))
+
+
+def kafka_parity(kafka: KafkaConfig, run: str, ts_from: int | None = None, ts_to: int | None = None) -> dict[str, Any]:
+    """Parity of a run on a broker's topics."""
+    given = kafka_recording(kafka, run)
+    stopped, external = given.records[-1]["state"] == STOPPED, bool(json.loads(given.records[0]["data"])["external"])
+    return verdict(run, given.plan, given.source(), given.source, KafkaRecorded(kafka, run), stopped, external, ts_from, ts_to)
 
 
 def local_parity(folder: Path, url: str, run: str, ts_from: int | None = None, ts_to: int | None = None) -> dict[str, Any]:
     """Parity of a run without a broker: its input is in its folder, what it made is in the warehouse."""
     log = LocalLog(folder, create=False)
-    record = json.loads(log.fact("run") or "{}")
-    if not record:
-        raise UserError(f"{folder}: the run never started")
-
-    def take(entry: Entry) -> Taken:
-        return Taken(tuple(Arrival(r.table, 0, log.read(r)) for r in entry.ranges if r.offset_to > r.offset_from), entry.ranges)
-
-    def source() -> Input:
-        return Input(run, log.entries(), take, lambda: tuple(log.names), True)
-
+    given = local_recording(log, run)
     stored = StoredRun(url, run)
     try:
-        return verdict(run, plan_of(record), source(), source, WarehouseRecorded(stored), record["state"] == STOPPED, False, ts_from, ts_to)
+        stopped = given.records[0]["state"] == STOPPED
+        return verdict(run, given.plan, given.source(), given.source, WarehouseRecorded(stored), stopped, False, ts_from, ts_to)
     finally:
         stored.client.close()
         log.close()

@@ -20,7 +20,7 @@ from operators.strategies.documents import from_data, parse_strategies
 from operators.strategies.rules import StrategySpec
 from operators.strategies.validation import Known, registry
 from research.digests import Digests
-from research.learning.resolving import artefacts_of, known_columns, promotions_between, resolved
+from research.learning.resolving import NOW, artefacts_of, known_columns, promotions_between, resolved
 from research.rehearsal import rehearse
 from research.summary import Summary
 from schemas.codec import to_arrow
@@ -34,8 +34,6 @@ from schemas.tables_models import MODEL_TABLES
 from sources.tape import Source, open_tape
 
 ENGINES = ("bytewax", "loop")
-NOW = 2**63 - 1
-"""The event time at which a run of what comes begins, as the registry is asked about it."""
 KEPT = (BARS, LATE, REJECTED, SIGNALS, DECISIONS, ORDERS, FILLS, LEDGER, POSITIONS, EQUITY, AUDIT, *MODEL_TABLES)
 """Tables that a run keeps. Market input is not copied: it is where it was read from."""
 

@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from research.report_page import SCRIPT, STYLE, cell, para
 from research.report_sections import SECTIONS, Digest, header, tiles, warnings
-from schemas.intervals import interval_text
 from schemas.errors import UserError
+from schemas.intervals import interval_text
 
 
 class Finished(Protocol):
     """A run in memory or in the warehouse: tables as the codec makes them, a summary, a source and a plan."""
 
-    summary: dict[str, Any]
+    @property
+    def summary(self) -> dict[str, Any]: ...
     source: dict[str, Any]
 
     @property

@@ -31,13 +31,14 @@ def rounded(values: Floats) -> Floats:
     return np.asarray(np.where(np.isfinite(values), np.round(values * scale) / scale, values))
 
 
-def _styled(figure: go.Figure, height: int, name: str) -> str:
+def styled(figure: go.Figure, height: int, name: str, axis: str = "date") -> str:
+    """The figure in the dress of the page. axis: kind of its x axis."""
     figure.update_layout(
         height=height, margin={"l": 64, "r": 12, "t": 30, "b": 36}, paper_bgcolor="white", plot_bgcolor="white", hovermode="x unified",
         font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12, "color": INK},
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "bgcolor": "rgba(255,255,255,0)"},
     )
-    figure.update_xaxes(type="date", gridcolor=GRID, linecolor=GRID, automargin=True)
+    figure.update_xaxes(type=axis, gridcolor=GRID, linecolor=GRID, automargin=True)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor="#b8c2cc", automargin=True)
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=CONFIG, div_id=name, default_width="100%",
                               default_height=f"{height}px"))
@@ -60,7 +61,7 @@ def equity_figure(ts_ns: Ints, equity: Floats, drawdown: Floats, capital: float,
                               yanchor="top", bgcolor="rgba(255,255,255,.8)")
     figure.update_yaxes(tickformat="~s" if capital >= 10**7 else ",", row=1, col=1)
     figure.update_yaxes(ticksuffix=" %", row=2, col=1, rangemode="tozero")
-    return _styled(figure, 430, "figure-equity")
+    return styled(figure, 430, "figure-equity")
 
 
 def price_figure(number: int, symbol: str, ts_ns: Ints, close: Floats, trips: Trips) -> str:
@@ -97,7 +98,7 @@ def price_figure(number: int, symbol: str, ts_ns: Ints, close: Floats, trips: Tr
                            hovertemplate="%{y:.6~g} %{text}",
                            marker={"symbol": "circle", "size": 6, "color": [GOOD if w else BAD for w in won], "line": {"color": "white", "width": 0.8}})
     figure.update_yaxes(tickformat=",.6~g")
-    return _styled(figure, 400, f"figure-price-{number}")
+    return styled(figure, 400, f"figure-price-{number}")
 
 
 def traded(ts_ns: Ints, entries: Ints, exits: Ints) -> slice | None:

@@ -98,7 +98,8 @@ def header(d: Digest, title: str) -> str:
         ("Symbols", f"{len(d.symbols)}" + (f": {', '.join(sorted(d.symbols)[:8])}{', …' if len(d.symbols) > 8 else ''}" if d.symbols else "")),
         ("Strategies", ", ".join(d.data.strategy_names) or "none"),
         ("Input rows", count(s["rows"])),
-        ("Speed", f"{s['rows_per_second']:,.0f} rows/s ({s['seconds']:,.2f} s; {s['seconds_total']:,.1f} s with start-up)"),
+        *([("Speed", f"{s['rows_per_second']:,.0f} rows/s ({s['seconds']:,.2f} s; {s['seconds_total']:,.1f} s with start-up)")]
+          if "seconds" in s else []),  # a live run takes as long as the market does
     ]
     return (f'<header class="top"><h1>{cell(title)}</h1><div class="facts">'
             + "".join(f"<div><b>{cell(k)}</b><span>{cell(v)}</span></div>" for k, v in facts) + "</div></header>")
@@ -316,8 +317,10 @@ def provenance(d: Digest) -> str:
     counts = ", ".join(f"{k} {count(n)}" for k, n in s["counts"].items())
     return section(
         "provenance", "Where the numbers come from", table(("What", "Value"), made, words=2, kind="wrap"),
-        "<h3>Stage hashes</h3>", table(("Stage", "Rows", "Hash"), stages, words=3, kind="wrap"),
-        para("A stage's hash depends on its rows alone: a replay of the same data with the same configuration gives the same, on any engine and with any batch size."),
+        "<h3>Stage hashes</h3>", *(
+            (table(("Stage", "Rows", "Hash"), stages, words=3, kind="wrap"),
+             para("A stage's hash depends on its rows alone: a replay of the same data with the same configuration gives the same, on any engine and with any batch size."))
+            if stages else (para("A live run has none; penstock parity compares it with its replay, row by row."),)),
         "<h3>The summary, unrounded</h3>", table(("Number", "Value"), exact, words=2, kind="wrap"), para(f"Rows per table: {counts}."),
         details("Policy", data.policy), details("Strategies", data.strategies),
         details("Configuration", json.dumps(dict(data.config), indent=2, default=str, ensure_ascii=False)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from schemas.config_learn import LearnConfig, check_learn
 from schemas.config_live import ExchangeConfig, KafkaConfig, LiveConfig, VenueConfig, parse_section
 from schemas.config_models import ModelConfig, ValidatorConfig, models_document, parse_models
 from schemas.errors import UserError, unknown
@@ -35,13 +36,14 @@ class Config:
     venue: VenueConfig | None = None
     models: tuple[ModelConfig, ...] = ()
     validator: ValidatorConfig | None = None
+    learn: LearnConfig | None = None
     live: LiveConfig = field(default_factory=LiveConfig)
 
 
 _KEYS = ("bars", "features", "strategies", "allocation", "conflict", "quality", "policy", "account", "warehouse", "batch_rows", "kafka",
-         "exchange", "venue", "live", "models", "validator")
+         "exchange", "venue", "live", "models", "validator", "learn")
 _SECTIONS: dict[str, type[Any]] = {"kafka": KafkaConfig, "exchange": ExchangeConfig, "venue": VenueConfig, "live": LiveConfig,
-                                     "validator": ValidatorConfig}
+                                     "validator": ValidatorConfig, "learn": LearnConfig}
 _BAR_KEYS = ("time", "tick", "volume", "dollar")
 
 
@@ -106,6 +108,8 @@ def parse_config(document: object, where: str) -> Config:
     for key, kind in _SECTIONS.items():
         if document.get(key) is not None:
             made[key] = parse_section(kind, document[key], f"{where} {key}")
+    if made.get("learn") is not None:
+        check_learn(made["learn"], f"{where} learn")
     return Config(**made)
 
 

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from brokers.client import Noted, client_settings, connected, explained, opened
+from brokers.partitions import partition_count
+from brokers.writing import offset_of, producer_settings
 from schemas.config_live import KafkaConfig
 from schemas.messages import Headers
 from schemas.topics import TOPICS
 from sinks.kafka import partition_of
-from sinks.kafka_client import Noted, client_settings, connected, explained, opened, partition_count
 from telemetry import metrics
 
 BATCH_MESSAGES = 2_000
@@ -54,7 +56,7 @@ class Log(Protocol):
         """Whether everything that was there at the start was handed over."""
 
     async def write(self, table: str, payload: bytes, headers: Headers) -> int:
-        """Write and return the offset, once it is on the log for good."""
+        """Write and, once it is on the log for good, return its offset, or one behind it that is there too."""
 
     async def close(self) -> None: ...
 
@@ -89,12 +91,14 @@ class KafkaLog:
 
     def _connect(self) -> None:
         # no group and no offset of it: how far we are is in the reports, and a start reads everything
-        settings = client_settings(self.kafka, self._noted, group_id=f"penstock-execute-{self.account}", enable_auto_commit=False,
-                                   enable_partition_eof=True, auto_offset_reset="error")
-        # one request at a time: see `FirstAlone` of kafka_client for what could be lost in silence otherwise; reports are few
-        durable = client_settings(self.kafka, self._noted, enable_idempotence=True, acks="all", max_in_flight=1)
-        self._consumer: Any = opened(Consumer, {"fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 10, **settings})
-        self._producer: Any = opened(Producer, {"linger.ms": 0, **durable})
+        reading = client_settings(
+            self.kafka, self._noted, {"group.id": f"penstock-execute-{self.account}", "enable.auto.commit": False,
+                                      "enable.partition.eof": True, "auto.offset.reset": "error"},
+            {"fetch.wait.max.ms": 100, "fetch.queue.backoff.ms": 10})
+        # one request at a time: see `FirstAlone` of brokers/writing.py for what could be lost in silence otherwise; reports are few
+        durable = producer_settings(self.kafka, self._noted, fixed={"max.in.flight": 1}, defaults={"linger.ms": 0})
+        self._consumer: Any = opened(Consumer, self.kafka, reading)
+        self._producer: Any = opened(Producer, self.kafka, durable)
         connected(self._producer, self.kafka, self._noted)
         counts = {table: partition_count(self._producer, topic, self.kafka, self._noted) for table, topic in self._topic.items()}
         self._reports_partition = partition_of(self.account, counts["reports"])
@@ -178,8 +182,8 @@ class KafkaLog:
         return messages
 
     async def write(self, table: str, payload: bytes, headers: Headers) -> int:
-        """Write to the account's partition; the offset, once the broker has acknowledged it."""
-        acknowledged: asyncio.Future[int] = self._loop.create_future()
+        """Write to the account's partition; once the broker has acknowledged it, its offset, or a later one that is on the log too."""
+        acknowledged: asyncio.Future[int | None] = self._loop.create_future()
 
         def delivered(error: KafkaError | None, message: Any) -> None:
             def settle() -> None:
@@ -188,7 +192,7 @@ class KafkaLog:
                 if error is not None:
                     acknowledged.set_exception(explained(self.kafka, error, self._noted))
                 else:
-                    acknowledged.set_result(int(message.offset()))
+                    acknowledged.set_result(offset_of(message))
 
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(settle)
@@ -202,7 +206,15 @@ class KafkaLog:
                 await asyncio.sleep(0.05)
             except KafkaException as error:
                 raise explained(self.kafka, error, self._noted) from None
-        return await acknowledged
+        offset = await acknowledged
+        return await asyncio.to_thread(self._last_offset, table, partition) if offset is None else offset
+
+    def _last_offset(self, table: str, partition: int) -> int:
+        """Of what is on a partition now: whoever has read up to it has read whatever was acknowledged before."""
+        try:
+            return int(self._consumer.get_watermark_offsets(TopicPartition(self._topic[table], partition), timeout=WATERMARK_S)[1]) - 1
+        except KafkaException as error:
+            raise explained(self.kafka, error, self._noted) from None
 
     def _acknowledge(self) -> None:
         """The thread in which acknowledgements arrive."""

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 
+from brokers.client import CONNECT_S_MAX, patiently
 from schemas.codec import from_arrow, names_in
 from schemas.errors import PenstockError, UserError
 from schemas.messages import codec_of, decode_arrow
 from schemas.tables import TableSpec
-from sinks.kafka_client import CONNECT_S_MAX, patiently
 
 COUNTER_BITS = 48
 COUNTER_MASK = (1 << COUNTER_BITS) - 1

@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from brokers.client import Noted, client_settings, connected, explained, opened
+from brokers.partitions import partition_count
+from brokers.writing import FirstAlone, offset_of, producer_settings
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError
 from schemas.frame import Frame
@@ -25,7 +28,6 @@ from schemas.tables import ALL_SYMBOLS, BEATS, Rows, TableSpec
 from schemas.topics import TABLES, TOPICS
 from sinks.ingest_tails import COUNTER_BITS, Tails, Topics, metadata_text, read_tails
 from sinks.kafka import partition_of
-from sinks.kafka_client import FirstAlone, Noted, client_settings, connected, explained, opened, partition_count
 from telemetry import logs, metrics
 
 Codec = Literal["arrow", "json"]
@@ -72,11 +74,10 @@ class Writer:
         self._failed: PenstockError | None = None
         self._lookup: dict[str, tuple[Sequence[str], npt.NDArray[np.int64]]] = {}
         self._keys: dict[str, bytes] = {}
-        self._producer: Any = opened(Producer, {
-            "linger.ms": linger_ms, "compression.type": "lz4", "message.max.bytes": 8 << 20,
-            **client_settings(kafka, self._noted, enable_idempotence=True, acks="all", queue_buffering_max_messages=IN_FLIGHT,
-                              message_timeout_ms=0),
-        })  # fmt: skip
+        self._producer: Any = opened(Producer, kafka, producer_settings(
+            kafka, self._noted, fixed={"queue.buffering.max.messages": IN_FLIGHT, "message.timeout.ms": 0},
+            defaults={"linger.ms": linger_ms, "compression.type": "lz4", "message.max.bytes": 8 << 20},
+        ))  # fmt: skip
         self._first_alone = FirstAlone(self.flush)
         connected(self._producer, kafka, self._noted)
         self._topics: Topics = {
@@ -84,11 +85,10 @@ class Writer:
             for t in self.counts for topic in [TOPICS[t].named(kafka.prefix)]
         }
         self._headers = {t: headers(TABLES[t], codec) for t in self.counts}
-        self._consumer: Any = opened(Consumer, {
-            **client_settings(kafka, self._noted, group_id=f"{kafka.prefix}ingest.{name}", enable_auto_commit=False,
-                              enable_partition_eof=True, auto_offset_reset="earliest"),
-            "fetch.queue.backoff.ms": 10,
-        })  # fmt: skip
+        self._consumer: Any = opened(Consumer, kafka, client_settings(
+            kafka, self._noted, {"group.id": f"{kafka.prefix}ingest.{name}", "enable.auto.commit": False, "enable.partition.eof": True,
+                                 "auto.offset.reset": "earliest"}, {"fetch.queue.backoff.ms": 10},
+        ))  # fmt: skip
         self._start(told)
 
     def _start(self, told: Callable[[int], None]) -> None:
@@ -265,7 +265,9 @@ class Writer:
                 self._failed = explained(self.kafka, error, self._noted)
             return
         part.in_flight.popleft()
-        part.acked.append((last, message.offset()))
+        offset = offset_of(message)
+        if offset is not None:  # else the checkpoint goes on with the next one, and a start reads a message more
+            part.acked.append((last, offset))
 
     def _tend(self) -> None:
         """Hears the broker, waits where too much is on its way, takes the checkpoint when it is time."""

@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from brokers.client import Noted, connected, explained, opened
+from brokers.partitions import partition_count
+from brokers.writing import FirstAlone, producer_settings
 from schemas.codec_features import FEATURES
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError
@@ -23,7 +26,6 @@ from schemas.messages import headers
 from schemas.tables import Rows, TableSpec
 from schemas.topics import TOPICS, Topic
 from sinks.batches import Records
-from sinks.kafka_client import FirstAlone, Noted, client_settings, connected, explained, opened, partition_count
 from sinks.kafka_payloads import MESSAGE_BYTES, Payloads
 
 QUEUE_MESSAGES = 100_000
@@ -61,15 +63,11 @@ class KafkaSink:
         self._first_alone = FirstAlone(self.flush)
         self._lookup: dict[int, tuple[Sequence[str], npt.NDArray[np.int64]]] = {}
         self._closed = False
-        self._producer: Any = opened(Producer, {
-            **client_settings(
-                kafka, self._noted, enable_idempotence=True, acks="all",
-                queue_buffering_max_messages=QUEUE_MESSAGES, queue_buffering_max_kbytes=QUEUE_KBYTES,
-            ),
-            **{"linger.ms": linger_ms, "compression.type": "lz4", "message.max.bytes": 8 * MESSAGE_BYTES, **kafka.options},
-            "delivery.report.only.error": True,
-            "on_delivery": self._undelivered,
+        given = producer_settings(kafka, self._noted, defaults={
+            "linger.ms": linger_ms, "compression.type": "lz4", "message.max.bytes": 8 * MESSAGE_BYTES,
+            "queue.buffering.max.messages": QUEUE_MESSAGES, "queue.buffering.max.kbytes": QUEUE_KBYTES,
         })  # fmt: skip
+        self._producer: Any = opened(Producer, kafka, {**given, "delivery.report.only.error": True, "on_delivery": self._undelivered})
         connected(self._producer, kafka, self._noted)
 
     def write_frame(self, frame: Frame, strategies: Sequence[str], tables: Sequence[TableSpec]) -> None:

@@ -20,10 +20,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from brokers.client import CONNECT_S_MAX, PASSING, Noted, client_settings, connected, explained, opened
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError, UserError, unknown
 from schemas.topics import FOR_EVER, TOPICS, Topic
-from sinks.kafka_client import CONNECT_S_MAX, PASSING, Noted, client_settings, connected, explained, opened
 
 REQUEST_S_MAX = 15.0
 IN_SYNC_MIN = 2
@@ -87,7 +87,7 @@ class KafkaAdmin:
     def __init__(self, kafka: KafkaConfig) -> None:
         self.kafka = kafka
         self._noted = Noted()
-        self._client: Any = opened(AdminClient, client_settings(kafka, self._noted))
+        self._client: Any = opened(AdminClient, kafka, client_settings(kafka, self._noted))
         connected(self._client, kafka, self._noted)
 
     def states(self, tables: Iterable[str] | None = None, settings: bool = True) -> list[TopicState]:

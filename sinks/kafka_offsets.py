@@ -9,9 +9,9 @@ from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 
+from brokers.client import CONNECT_S_MAX, Noted, client_settings, explained, opened, patiently
 from schemas.config_live import KafkaConfig
 from schemas.topics import TOPICS
-from sinks.kafka_client import CONNECT_S_MAX, Noted, client_settings, explained, opened, patiently
 
 Place = tuple[str, int]
 """A table and a partition of its topic."""
@@ -23,7 +23,8 @@ class GroupOffsets:
     def __init__(self, kafka: KafkaConfig, group: str) -> None:
         self.kafka, self.group = kafka, group
         self._noted = Noted()
-        self._client: Any = opened(Consumer, client_settings(kafka, self._noted, group_id=group, enable_auto_commit=False))
+        self._client: Any = opened(
+            Consumer, kafka, client_settings(kafka, self._noted, {"group.id": group, "enable.auto.commit": False}))
         self._committed: dict[Place, int] = {}
 
     def committed(self, places: Sequence[Place]) -> dict[Place, int]:

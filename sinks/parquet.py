@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from schemas.codec import arrow_schema
 from schemas.codec_features import features_to_arrow
-from schemas.intervals import interval_text
 from schemas.errors import PenstockError, UserError
 from schemas.frame import FeatureRows
+from schemas.intervals import interval_text
 from schemas.tables import Rows, TableSpec
 from sinks.batches import Batch, Part, Records, pieces
 

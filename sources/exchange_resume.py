@@ -5,11 +5,11 @@ Only the end of each partition is read; a symbol that did not trade there begins
 
 from collections.abc import Sequence
 
+from brokers.partitions import partitions_of
 from schemas.config_live import KafkaConfig
 from schemas.tables import TRADES
 from sources.exchange_order import Trade
 from sources.kafka_batch import END, BatchReader, Position
-from sources.kafka_client import partitions_of
 from sources.kafka_rows import Decoder, Interner
 
 LOOK_BACK = 50_000

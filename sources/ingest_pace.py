@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.intervals import parse_interval
 from schemas.errors import UserError
 from schemas.frame import Frame
+from schemas.intervals import parse_interval
 from schemas.tables import ALL_SYMBOLS, BEATS, Rows
 from sources.merge import opaque
 from sources.rows import number_rows

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from brokers.client import CONNECT_S_MAX, meaning, refused, struck
+from brokers.partitions import partitions, topic_of
+from brokers.reading import reader_settings
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError, UserError
-from sources.kafka_client import CONNECT_S, explained, partitions, reader_settings, struck, topic_of
 from sources.kafka_native import NativeFeed, library
 from sources.kafka_plain import PlainFeed
 from sources.kafka_polled import BAD_HEADERS, BEGINNING, END, NO_HEADERS, Failed, Feed, Polled, Position, Trouble, joined
@@ -62,7 +64,7 @@ class BatchReader:
             kind: Callable[..., Feed] = NativeFeed if self.native else PlainFeed
             self._feed = kind(reader_settings(kafka), self.tables, self.topics)
         except Failed as failed:
-            raise UserError(f"kafka options: {struck(kafka, failed.text)}; see librdkafka's CONFIGURATION.md") from None
+            raise refused(kafka, failed.text) from None
         try:
             self._start(positions)
         except BaseException:
@@ -164,7 +166,7 @@ class BatchReader:
         try:
             polled, troubles = self._feed.take(messages_max, timeout_ms)
         except Failed as failed:
-            raise explained(self.kafka, failed.name, failed.text, {}) from None
+            raise meaning(self.kafka, failed.name, failed.text, {}) from None
         if len(polled):
             self._message_bytes = 1 + int(polled.starts[-1]) // len(polled)
             if self._told:
@@ -199,7 +201,7 @@ class BatchReader:
             if trouble.name in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION"):
                 said = "it is no longer there"
             raise PenstockError(f"{topic} partition {trouble.partition} cannot be read from offset {offset} on: {said}")
-        raise explained(self.kafka, trouble.name, trouble.text, self._told)
+        raise meaning(self.kafka, trouble.name, trouble.text, self._told)
 
     def _gone(self, table: int, partition: int, offset: int) -> PenstockError:
         low, high = self._bounds(table, partition)
@@ -214,7 +216,7 @@ class BatchReader:
         )
 
     def _bounds(self, table: int, partition: int) -> tuple[int, int]:
-        return self._asked(lambda: self._feed.bounds(table, partition, CONNECT_S))
+        return self._asked(lambda: self._feed.bounds(table, partition, CONNECT_S_MAX))
 
     def _known(self, table: str, partition: int) -> tuple[int, int]:
         where = self._code.get(table, -1), partition
@@ -226,4 +228,4 @@ class BatchReader:
         try:
             return call()
         except Failed as failed:
-            raise explained(self.kafka, failed.name, failed.text, self._told) from None
+            raise meaning(self.kafka, failed.name, failed.text, self._told) from None

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from brokers.partitions import partitions_of
 from schemas.config_live import KafkaConfig
 from schemas.errors import UserError
 from schemas.messages import Headers, check_version, codec_of, decode_arrow, header_text
 from schemas.tables import TableSpec
 from schemas.topics import TOPICS
 from sources.kafka_batch import BatchReader, Polled, Position
-from sources.kafka_client import partitions_of
 
 POLL_S = 0.25
 MESSAGES_MAX = 10_000

@@ -13,13 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from blake3 import blake3
 
+from brokers.partitions import partitions_of
 from schemas.config_live import KafkaConfig
 from schemas.errors import UserError, unknown
 from schemas.frame import Arrival, Frame
 from schemas.tables import ALL_SYMBOLS, Rows
 from schemas.topics import TABLES
 from sources.kafka_batch import BEGINNING, BatchReader, Position
-from sources.kafka_client import partitions_of
 from sources.kafka_rows import Decoder, Interner
 from sources.merge import joined
 from sources.tape import cut

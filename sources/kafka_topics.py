@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from brokers.client import Noted, client_settings, explained, opened
+from brokers.partitions import partitions_of
 from schemas.config_live import KafkaConfig
 from schemas.messages import RUN, header_text
 from sources.kafka_batch import BEGINNING, END, BatchReader, Polled, Position
-from sources.kafka_client import connection, partitions_of
 
 POLL_MESSAGES = 50_000
+OFFSETS_S_MAX = 30.0
 
 
 def polls_of(kafka: KafkaConfig, tables: Sequence[str]) -> Iterator[Polled]:
@@ -39,10 +41,14 @@ def payloads_of(kafka: KafkaConfig, table: str, run: str) -> list[bytes]:
 
 def offsets_at(kafka: KafkaConfig, keys: Sequence[tuple[str, int]], ts_ns: int) -> dict[tuple[str, int], int]:
     """Per table and partition the first message that was written at or after a time; where there is none yet, the end."""
-    consumer: Any = Consumer({**connection(kafka), "group.id": "penstock-offsets", "enable.auto.commit": False})
+    noted = Noted()
+    consumer: Any = opened(Consumer, kafka, client_settings(kafka, noted, {"group.id": "penstock-offsets", "enable.auto.commit": False}))
     try:
         asked = [TopicPartition(kafka.prefix + table, p, ts_ns // 1_000_000) for table, p in keys]
-        found = consumer.offsets_for_times(asked, timeout=30)
+        try:
+            found = consumer.offsets_for_times(asked, timeout=OFFSETS_S_MAX)
+        except KafkaException as error:
+            raise explained(kafka, error, noted) from None
         names = {kafka.prefix + table: table for table, _ in keys}
         return {(names[t.topic], t.partition): t.offset if t.offset >= 0 else END for t in found}
     finally:

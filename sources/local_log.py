@@ -18,6 +18,7 @@ from schemas.codec import from_arrow, to_arrow
 from schemas.errors import PenstockError, UserError
 from schemas.frame import Arrival
 from schemas.tables import Rows
+from schemas.tables_models import PROMOTIONS
 from schemas.topics import TABLES
 from sources.journal import Entry, Range
 
@@ -29,6 +30,19 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS commands (id INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT NOT NULL);
 """
 ROTATE_ROWS = 500_000
+
+PROMOTED = ("model_id", "version", "action", "digest")
+"""What a promotion says beside its place on the tape, which it gets where it is taken."""
+
+
+def promotion_of(command: str) -> Rows | None:
+    """The promotion that a command left, None where it is another."""
+    if not command.startswith("["):
+        return None
+    row = PROMOTIONS.empty(1)
+    for name, value in zip(PROMOTED, json.loads(command), strict=True):
+        row[name] = value
+    return row
 
 
 class LocalLog:
@@ -143,6 +157,11 @@ class LocalLog:
     def command(self, command: str) -> None:
         """Leave a control command for the process that runs."""
         self.db.execute("INSERT INTO commands (command) VALUES (?)", (command,))
+
+    def promote(self, promotions: Rows) -> None:
+        """Leave rows of `promotions` for the process that runs."""
+        for row in promotions:
+            self.db.execute("INSERT INTO commands (command) VALUES (?)", (json.dumps([int(row[name]) for name in PROMOTED]),))
 
     def commands(self) -> list[str]:
         """The commands that were left; each is given once, and stays in the file until it is input."""

@@ -83,13 +83,13 @@ class Desk:
         self.written.append(row)
         return json.dumps(row).encode()
 
-    def write(self, *payloads: bytes, run: str | None = None) -> None:
-        """Put messages on the approved topic."""
+    def write(self, *payloads: bytes, run: str | None = None, written_ms: int = 0) -> None:
+        """Put messages on the approved topic, now or as of another time."""
         if self.producer is None:
             self.producer = Producer({"bootstrap.servers": self.kafka.servers, "linger.ms": 0})
         for payload in payloads:
             self.producer.produce(self.kafka.prefix + "approved", payload, self.account, 0,
-                                  headers=headers(APPROVED, "json", self.run if run is None else run))
+                                  headers=headers(APPROVED, "json", self.run if run is None else run), timestamp=written_ms)
         assert self.producer.flush(20) == 0
 
     def beat(self, ts_ns: int) -> None:
@@ -194,5 +194,12 @@ class Nursery:
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait(20)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()  # what it waits for
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            self.process.stdout.close()

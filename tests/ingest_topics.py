@@ -1,11 +1,7 @@
 """Input topics for tests: made with several partitions, read back, and what a writer must have left on them checked."""
 
 import os
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,17 +44,6 @@ def messages_on(kafka: KafkaConfig, *tables: str) -> int:
         return sum(_watermarks(consumer, kafka.prefix + t, p)[1] for t in tables for p in range(PARTITIONS))
     finally:
         consumer.close()
-
-
-@contextmanager
-def running(command: list[str]) -> Iterator[Any]:
-    """A process that is gone in the end, whatever the test found."""
-    child = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
 
 
 def on_topics(kafka: KafkaConfig, writer: int, symbols: tuple[str, ...], tables: tuple[str, ...] = INPUT) -> dict[int, tuple[Any, ...]]:

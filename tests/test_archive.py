@@ -1,7 +1,6 @@
 """The archive: every row of every topic is in the warehouse once, under its run, whatever is killed when; poison is kept and said."""
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from sinks.clickhouse import connect, query_arrow
 from sinks.kafka import KafkaSink
 from sinks.kafka_admin import PartitionState, TopicState
 from sources.kafka_batch import BEGINNING
+from tests.children import running
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.kafka_reading import messages
 from tests.test_codec import STRATEGIES, SYMBOLS, rows_of
@@ -274,10 +274,8 @@ def test_kill_9_of_the_command_loses_and_doubles_nothing(kafka: KafkaConfig, tmp
             sink.write(TRADES, rows[start : start + 20], SYMBOLS)
     words = [sys.executable, "-m", "cli.main", "archive", "--config", str(config), "--warehouse", warehouse_url(), "--table", "trades"]
     for seconds in (1.5, 2.5, 4.0):
-        running = subprocess.Popen(words, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
-        running.send_signal(signal.SIGKILL)
-        running.wait()
+        with running(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):  # kill -9 at the end
+            time.sleep(seconds)
     done = subprocess.run([*words, "--once", "--json"], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["lag"] == 0
     sql = f"SELECT count(), uniqExact(seq) FROM penstock.trades FINAL WHERE run_id = 'kill-{kafka.prefix}'"

@@ -1,10 +1,8 @@
 """`penstock execute` and `penstock exchange fake` as a user runs them, and what they say of a user's mistakes."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,17 @@ import yaml
 from cli.errors import guarded
 from cli.executing import execute_command, fake_exchange_command
 from schemas.config_live import KafkaConfig
+from tests.children import COMMAND, running
 from tests.execute_setup import Desk, Exchange, last_reports, make_topics, read_topic
 from tests.kafka_broker import kafka, servers  # noqa: F401
 
-ROOT = Path(__file__).parents[1]
 SECRET = "hunter2-hunter2"
 
 
-def penstock(*args: str, **env: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-m", "cli.main", *args], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, **env})
+def penstock(*args: str) -> tuple[int, str, str]:
+    """Code, output and errors of a command that ends by itself."""
+    with running([*COMMAND, *args]) as child:
+        return ended(child)
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
@@ -45,21 +44,20 @@ def config_of(desk: Desk, tmp_path: Path, **venue: Any) -> str:
 
 
 def test_a_rehearsal_from_the_command_line(desk: Desk, tmp_path: Path) -> None:
-    served = penstock("exchange", "fake", "--price", "BTC/USDT=50000", "--port", "0", "--file", str(tmp_path / "books.jsonl"), "--json",
-                      "--cue", "order:drop_after")
-    try:
+    with running([*COMMAND, "exchange", "fake", "--price", "BTC/USDT=50000", "--port", "0", "--file", str(tmp_path / "books.jsonl"), "--json",
+                  "--cue", "order:drop_after"]) as served:
         assert served.stdout is not None
         url = json.loads(served.stdout.readline())["url"]
         config = config_of(desk, tmp_path, name="fake", age_s_max=600, options={"url": url})
         desk.write(desk.approve(1), desk.approve(2, ts_ns=time.time_ns() - 700 * 10**9))
 
-        code, out, err = ended(penstock("execute", "--config", config, "--dry-run"))
+        code, out, err = penstock("execute", "--config", config, "--dry-run")
         assert code == 0, err
         lines = out.splitlines()
         assert lines[0] == "1 0000000000000001 market buy 0.01000000 BTC/USDT: would be sent" and "too old" in lines[1]
         assert read_topic(desk.kafka, "reports") == []
 
-        code, out, err = ended(penstock("execute", "--config", config, "--drain", "--json"))
+        code, out, err = penstock("execute", "--config", config, "--drain", "--json")
         assert code == 0, err
         said = json.loads(out)
         assert {k: said[k] for k in ("approvals", "sent", "filled", "expired", "doubted", "open", "real")} == {
@@ -67,10 +65,9 @@ def test_a_rehearsal_from_the_command_line(desk: Desk, tmp_path: Path) -> None:
         assert {r["state"] for r in last_reports(desk.kafka, "paper").values()} == {"filled", "expired"}
 
         desk.write(desk.approve(3, wrong=True))
-        code, out, err = ended(penstock("execute", "--config", config, "--json"))
+        code, out, err = penstock("execute", "--config", config, "--json")
         assert code == 3 and "approval 3 does not follow from the one before it" in json.loads(out)["broken"]
         assert "--skip-offset" in err and "Traceback" not in err
-    finally:
         served.send_signal(signal.SIGTERM)
         assert ended(served)[0] == 0
     assert (tmp_path / "books.jsonl").read_text().count('"place"') == 1
@@ -81,12 +78,12 @@ def test_a_running_process_ends_on_sigterm_with_its_counts(desk: Desk, tmp_path:
     try:
         config = config_of(desk, tmp_path, name="fake", age_s_max=600, options={"url": exchange.url})
         desk.write(desk.approve(1, order_type="limit", limit_price="40000"))
-        running = penstock("execute", "--config", config, "--json")
-        while len(read_topic(desk.kafka, "reports")) < 2:
-            assert running.poll() is None, ended(running)
-            time.sleep(0.1)
-        running.send_signal(signal.SIGTERM)
-        code, out, err = ended(running)
+        with running([*COMMAND, "execute", "--config", config, "--json"]) as child:
+            while len(read_topic(desk.kafka, "reports")) < 2:
+                assert child.poll() is None, ended(child)
+                time.sleep(0.1)
+            child.send_signal(signal.SIGTERM)
+            code, out, err = ended(child)
         assert code == 0, err
         assert json.loads(out)["open"] == 1
     finally:

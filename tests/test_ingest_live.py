@@ -11,8 +11,9 @@ import pytest
 
 from dataflows.ingest import ingest_live
 from sinks.ingest_writer import writer_id
+from tests.children import running
 from tests.exchange_server import ExchangeServer, recorded
-from tests.ingest_topics import make_topics, on_topics, running
+from tests.ingest_topics import make_topics, on_topics
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.test_exchange_feed import QUICK, configured
 

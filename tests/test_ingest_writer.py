@@ -23,7 +23,8 @@ from sinks.ingest_writer import Writer, writer_id
 from sinks.kafka import partition_of
 from sources.ingest_pace import with_beats
 from sources.simulator import simulate
-from tests.ingest_topics import PARTITIONS, expected, make_topics, messages_on, on_topics, running
+from tests.children import running
+from tests.ingest_topics import PARTITIONS, expected, make_topics, messages_on, on_topics
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.kafka_reading import messages
 

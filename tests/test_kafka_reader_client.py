@@ -1,43 +1,66 @@
-"""Connecting: settings, secrets from the environment, and a clear sentence for each way in which a broker is not there."""
+"""Connecting: settings, what no option may change, and a clear sentence for each way in which a broker is not there."""
 
 import contextlib
-import os
 import socket
 import threading
+from typing import Any
 
 import pytest
 
+from brokers.client import Noted, meaning, settings, struck
+from brokers.partitions import check_broker, partitions_of, topic_of
+from brokers.reading import FAST, OWN_OFFSETS, reader_settings
+from brokers.writing import producer_settings
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError, UserError
-from sources.kafka_client import FAST, check_broker, connection, explained, partitions_of, reader_settings, struck, topic_of
+from sinks.ingest_writer import Writer
+from sinks.kafka import KafkaSink
+from telemetry import logs
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.kafka_producing import PARTITIONS, make_topic
 
 WAIT_S = 2.0
 
 
-def test_options_win_over_what_is_fast_and_the_caller_over_options() -> None:
-    config = KafkaConfig("h:1", options={"fetch.wait.max.ms": "7", "client.id": "mine"})
-    made = connection(config, queued_min_messages="5")
-    assert made["fetch.wait.max.ms"] == "7" and made["client.id"] == "mine" and made["queued.min.messages"] == "5"
-    assert made["bootstrap.servers"] == "h:1" and made["fetch.queue.backoff.ms"] == FAST["fetch.queue.backoff.ms"]
-    wanted = KafkaConfig("h:1", options={"auto.offset.reset": "latest", "enable.auto.commit": "true"})
-    assert reader_settings(wanted)["auto.offset.reset"] == "error"  # what correctness hangs on is not an option
-    assert reader_settings(wanted)["enable.auto.commit"] == "false"
+def test_options_win_over_what_is_fast_but_not_over_what_is_safe() -> None:
+    made = reader_settings(KafkaConfig("h:1", options={"fetch.wait.max.ms": "7", "client.id": "mine", "check.crcs": "TRUE"}))
+    assert made["fetch.wait.max.ms"] == "7" and made["client.id"] == "mine"
+    assert made["bootstrap.servers"] == "h:1" and made["fetch.queue.backoff.ms"] == str(FAST["fetch.queue.backoff.ms"])
+    assert {name: made[name] for name in OWN_OFFSETS} == {name: str(v).lower() for name, v in OWN_OFFSETS.items()}
+    assert all(isinstance(value, str) for value in made.values())
 
 
-def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = KafkaConfig("${BROKER}:9092", options={"sasl.password": "${KAFKA_PW}", "sasl.username": "u-${KAFKA_USER}"})
-    monkeypatch.setenv("BROKER", "b.example")
-    monkeypatch.setenv("KAFKA_PW", "s3cret $x")
-    monkeypatch.delenv("KAFKA_USER", raising=False)
-    with pytest.raises(UserError, match=r"kafka option sasl.username wants \$\{KAFKA_USER\}, which is not set") as caught:
-        connection(config)
-    assert "s3cret" not in str(caught.value)
-    monkeypatch.setenv("KAFKA_USER", "me")
-    made = connection(config)
-    assert (made["bootstrap.servers"], made["sasl.password"], made["sasl.username"]) == ("b.example:9092", "s3cret $x", "u-me")
-    assert struck(config, "login of u-me with s3cret $x failed (after 3ms in state AUTH_REQ)") == "login of *** with *** failed"
+@pytest.mark.parametrize("option, value", [
+    ("auto.offset.reset", "latest"), ("enable.auto.commit", "true"), ("auto.commit.enable", True), ("check.crcs", "false"),
+])  # fmt: skip
+def test_an_option_that_would_lose_a_readers_place_is_an_error(option: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f'kafka options: {option} is "{value}", and Penstock needs ".*leave it out'):
+        reader_settings(KafkaConfig("h:1", options={option: value}))
+
+
+@pytest.mark.parametrize("option, value, needed", [
+    ("enable.idempotence", "false", "true"), ("acks", "1", "all"), ("request.required.acks", 0, "all"), ("acks", "", "all"),
+])  # fmt: skip
+def test_an_option_that_would_lose_a_writers_rows_is_an_error(option: str, value: Any, needed: str) -> None:
+    config = KafkaConfig("127.0.0.1:1", options={option: value})
+    for made in (lambda: KafkaSink(config, "r", "a"), lambda: producer_settings(config, Noted()), lambda: Writer(config, "w", ["trades"])):
+        with pytest.raises(UserError, match=f'kafka options: {option} is "{value}", and Penstock needs "{needed}"'):
+            made()
+
+
+def test_what_says_the_same_in_other_words_is_none() -> None:
+    options = {"acks": "-1", "enable.idempotence": "True", "linger.ms": "3", "compression.type": "zstd"}
+    made = producer_settings(KafkaConfig("h:1", options=options), Noted(), defaults={"linger.ms": 0.5, "compression.type": "lz4"})
+    assert (made["acks"], made["enable.idempotence"], made["linger.ms"], made["compression.type"]) == ("all", "true", "3", "zstd")
+    with pytest.raises(UserError, match=r"metadata\.broker\.list is the address of a broker; write it as kafka servers"):
+        settings(KafkaConfig("h:1", options={"metadata.broker.list": "other:1"}))
+
+
+def test_no_message_repeats_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_protected", {"from-elsewhere"})
+    config = KafkaConfig("h:1", options={"sasl.password": "s3cret $x", "sasl.username": "me"})
+    assert struck(config, "login of me with s3cret $x failed (after 3ms in state AUTH_REQ)") == "login of me with *** failed"
+    assert struck(config, "Local: it was from-elsewhere") == f"it was {logs.HIDDEN}"
 
 
 def test_a_broker_that_is_down_and_an_address_that_is_none() -> None:
@@ -48,14 +71,13 @@ def test_a_broker_that_is_down_and_an_address_that_is_none() -> None:
         check_broker(KafkaConfig("nosuch.invalid:1"), WAIT_S)
 
 
-def test_tls_and_logins_that_do_not_fit(servers: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_tls_and_logins_that_do_not_fit(servers: str) -> None:  # noqa: F811
     with pytest.raises(UserError, match=r"do not agree on TLS: .*security.protocol"):
         check_broker(KafkaConfig(servers, options={"security.protocol": "SSL"}), WAIT_S)
-    monkeypatch.setenv("KAFKA_PW", "hunter2")
-    login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "${KAFKA_PW}"}
+    login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "hunter2"}
     with pytest.raises(UserError, match="refuses the login: ") as caught:
         check_broker(KafkaConfig(servers, options=login), WAIT_S)
-    assert "hunter2" not in str(caught.value) and "${KAFKA_PW}" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_broker_that_hangs_up_without_a_word() -> None:
@@ -93,9 +115,9 @@ def test_options_that_librdkafka_refuses(options: dict[str, str], said: str) -> 
 
 def test_a_lack_of_rights_and_what_has_no_sentence_of_its_own() -> None:
     config = KafkaConfig("h:1")
-    assert isinstance(explained(config, "TOPIC_AUTHORIZATION_FAILED", "Topic authorization failed", {}), UserError)
-    assert "lacks the right" in str(explained(config, "TOPIC_AUTHORIZATION_FAILED", "Topic authorization failed", {}))
-    other = explained(config, "_BAD_MSG", "Bad message", {})
+    assert isinstance(meaning(config, "TOPIC_AUTHORIZATION_FAILED", "Topic authorization failed", {}), UserError)
+    assert "lacks the right" in str(meaning(config, "TOPIC_AUTHORIZATION_FAILED", "Topic authorization failed", {}))
+    other = meaning(config, "_BAD_MSG", "Bad message", {})
     assert not isinstance(other, UserError) and str(other) == "the Kafka broker at h:1: Bad message"
 
 
@@ -108,7 +130,3 @@ def test_partitions_of_a_topic_and_of_none(kafka: KafkaConfig) -> None:  # noqa:
             partitions_of(kafka, "funding")
     with pytest.raises(UserError, match='unknown table "trads"; did you mean "trades"'):
         partitions_of(kafka, "trads")
-
-
-def test_no_variable_of_the_tests_is_a_secret_that_is_left_behind() -> None:
-    assert "KAFKA_PW" not in os.environ

@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 
 import sinks.kafka
 import sinks.kafka_payloads
+from brokers.writing import FirstAlone
 from schemas.codec import decode_ipc, has_text
 from schemas.codec_features import FEATURES, features_to_compact, widen
 from schemas.codec_json import decode_json_records
@@ -20,7 +21,6 @@ from schemas.tables_desk import CONTROL, DECISIONS, FILLS, RUNS
 from schemas.tables_live import DEAD_LETTER, JOURNAL
 from schemas.topics import TABLES, TOPICS
 from sinks.kafka import KafkaSink, partition_of
-from sinks.kafka_client import FirstAlone
 from tests.kafka_broker import kafka, servers  # noqa: F401
 from tests.kafka_reading import messages, rows_in
 from tests.test_codec import STRATEGIES, SYMBOLS, rows_of
@@ -211,7 +211,7 @@ def test_a_message_that_is_too_large_is_refused_with_its_size(kafka: KafkaConfig
 
 
 def test_a_broker_that_is_not_there_and_settings_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sinks.kafka_client.CONNECT_S_MAX", 1.0)
+    monkeypatch.setattr("brokers.client.CONNECT_S_MAX", 1.0)
     with pytest.raises(PenstockError, match=r"broker at 127\.0\.0\.1:1 does not answer: .*Connection refused") as down:
         KafkaSink(KafkaConfig("127.0.0.1:1"), "r", "a")
     assert not isinstance(down.value, UserError)
@@ -222,7 +222,7 @@ def test_a_broker_that_is_not_there_and_settings_that_are_none(monkeypatch: pyte
 
 
 def test_tls_that_the_broker_does_not_speak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sinks.kafka_client.CONNECT_S_MAX", 1.5)
+    monkeypatch.setattr("brokers.client.CONNECT_S_MAX", 1.5)
     mock, where = own_mock()
     with pytest.raises(UserError, match=r"do not agree on TLS: .*; check security.protocol"):
         KafkaSink(KafkaConfig(where, options={"security.protocol": "SSL"}), "r", "a")
@@ -230,7 +230,7 @@ def test_tls_that_the_broker_does_not_speak(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_login_that_the_broker_refuses_never_shows_the_password(servers: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr("sinks.kafka_client.CONNECT_S_MAX", 1.5)
+    monkeypatch.setattr("brokers.client.CONNECT_S_MAX", 1.5)
     login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "pa55word"}
     with pytest.raises(UserError, match="refuses the login: .*; check security.protocol and sasl") as failed:
         KafkaSink(KafkaConfig(servers, options=login), "r", "a")

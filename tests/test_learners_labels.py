@@ -248,6 +248,18 @@ def test_rings_grow_to_the_horizon_and_no_further() -> None:
         assert operator.snapshot()["ring"].shape == (1, length)
 
 
+def test_a_ring_that_wraps_keeps_its_order_when_it_grows() -> None:
+    """A bar every four minutes, of which ten wait and the first have gone; then one a minute, of which forty wait."""
+    minutes = [*range(0, 80, 4), *range(80, 260)]
+    closes = 100.0 + np.arange(len(minutes))
+    bars = bars_of(*({"minute": m, "close": float(c)} for m, c in zip(minutes, closes, strict=True)))
+    rows, _ = Labels(LabelConfig("forward_return", 40 * MINUTE), MINUTE).step(bars, 1)
+    ends = [next((k for k, later in enumerate(minutes) if later >= m + 40), None) for m in minutes]
+    due = [(k, end) for k, end in enumerate(ends) if end is not None]
+    assert list(zip(rows["made_seq"].tolist(), rows["seq"].tolist(), strict=True)) == due
+    np.testing.assert_allclose(rows["value"], [math.log(closes[end] / closes[k]) for k, end in due], rtol=1e-12)
+
+
 def test_bars_that_overlap_go_back_or_have_no_price_are_named() -> None:
     label = LabelConfig("forward_return", 3 * MINUTE)
     with pytest.raises(PenstockError, match="tape position 2 closes at .* neither overlap nor go back"):

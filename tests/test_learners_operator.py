@@ -239,7 +239,9 @@ def test_each_prediction_carries_one_version_and_a_promotion_takes_effect_at_its
     same(cuts, made)
 
 
-def test_features_unlike_those_of_the_training_window_are_drift_until_another_version_comes() -> None:
+def test_features_unlike_those_of_the_training_window_are_drift_until_another_version_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operators.learners.group.DRIFT_ROWS", 2000)
+    monkeypatch.setattr("operators.learners.group.DRIFT_EVERY", 250)
     store = Store({k: booster(k, interval_ns=10**9) for k in (1, 2)})
     plan = registered(store, card=booster(1, interval_ns=10**9).card)
     frame = with_promotions(whole(), (40_000, 2, ACTIVATE))

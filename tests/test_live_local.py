@@ -1,8 +1,6 @@
 """A run without a broker: the same flow straight from a source, killed at any moment, and a replay of what it recorded."""
 
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +22,7 @@ from schemas.tables import TRADES
 from schemas.tables_desk import FILLS
 from sources.journal import Entry, Range
 from sources.local_log import LocalLog
+from tests.children import running
 from tests.live_runs import plan_for
 from tests.warehouse_running import warehouse_url
 
@@ -92,19 +91,17 @@ def test_killed_it_resumes_with_the_same_books(tmp_path: Path, seed: int) -> Non
     kills = 0
     for pace in ("600x", "600x", "600x", "max"):
         first = pace == "600x" and not (tmp_path / name / "input.sqlite3").exists()
-        child = subprocess.Popen([*words, "--pace", pace, *(["--enable"] if first else [])], cwd=tmp_path, env=environment,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        if pace == "max":
-            _, err = child.communicate(timeout=300)
-            assert child.returncode == 0, err.decode()[-2000:]
-            break
-        before = _rows(tmp_path / name)
-        while _rows(tmp_path / name) < before + int(random.integers(200, 2500)) and child.poll() is None:
-            time.sleep(0.02)
-        if child.poll() is None:
-            child.send_signal(signal.SIGKILL)
-            kills += 1
-        child.communicate()
+        with running([*words, "--pace", pace, *(["--enable"] if first else [])], cwd=tmp_path, env=environment) as child:
+            if pace == "max":
+                _, err = child.communicate(timeout=300)
+                assert child.returncode == 0, err[-2000:]
+                break
+            before = _rows(tmp_path / name)
+            while _rows(tmp_path / name) < before + int(random.integers(200, 2500)) and child.poll() is None:
+                time.sleep(0.02)
+            if child.poll() is None:
+                child.kill()
+                kills += 1
     assert kills >= 2
     result = local_parity(tmp_path / name, warehouse_url(), name)
     assert result["ok"], result["difference"]

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,18 +21,18 @@ from schemas.config_live import KafkaConfig, LiveConfig
 from schemas.frame import Frame
 from schemas.tables_desk import FILLS, POSITIONS
 from schemas.tables_live import APPROVED
+from tests.children import COMMAND, ROOT, running
 from tests.execute_setup import Exchange, last_reports
 from tests.live_runs import STRATEGIES, command, ingest, market, ready
 
-ROOT = Path(__file__).resolve().parents[1]
 PACE = 300.0
 
 
 class Renamed:
     """The simulated market under names that an exchange would use."""
 
-    def __init__(self) -> None:
-        self.market = market()
+    def __init__(self, symbols: int = 3) -> None:
+        self.market = market(symbols)
         self.symbols = tuple(f"{name}/USDT" for name in self.market.symbols)
         self.kinds, self.data_hash, self.rows_total = self.market.kinds, self.market.data_hash + "renamed", self.market.rows_total
         self.ts_range = self.market.ts_range
@@ -49,19 +47,23 @@ def first_prices(source: Renamed) -> dict[str, str]:
     return {name: f"{float(rows['price'][rows['symbol'] == k][0]):.4f}" for k, name in enumerate(source.symbols)}
 
 
-def test_an_hour_with_a_venue_is_its_replay_and_the_books_agree(kafka: KafkaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchange]:
+    monkeypatch.setattr("tests.execute_setup.PRICES", first_prices(Renamed()))
+    made = Exchange(tmp_path / "venue.jsonl")
+    yield made
+    made.stop()
+
+
+def test_an_hour_with_a_venue_is_its_replay_and_the_books_agree(kafka: KafkaConfig, exchange: Exchange, tmp_path: Path) -> None:
     from research.replaying import make_plan, warm_up
     ready(kafka)
     source = Renamed()
-    monkeypatch.setattr("tests.execute_setup.PRICES", first_prices(source))
-    exchange = Exchange(tmp_path / "venue.jsonl")
     config = tmp_path / "c.yaml"
     config.write_text(json.dumps({
         "kafka": {"servers": kafka.servers, "prefix": kafka.prefix},
         "venue": {"name": "fake", "age_s_max": 3600, "recv_window_s": 2, "options": {"url": exchange.url}},
     }))
-    child = subprocess.Popen([sys.executable, "-m", "cli.main", "execute", "--config", str(config), "--json"], cwd=tmp_path,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
     live = LiveConfig(state_dir=str(tmp_path), snapshot_s=0.5)
     made = make_plan(Config(kafka=kafka, live=live), STRATEGIES)
     warm_up(made)
@@ -80,12 +82,14 @@ def test_an_hour_with_a_venue_is_its_replay_and_the_books_agree(kafka: KafkaConf
         stop.set()
 
     thread = threading.Thread(target=feed, daemon=True)
-    thread.start()
-    Running(made, "live", external=True, stop=stop).go()
-    thread.join()
-    child.terminate()
-    out, err = child.communicate(timeout=60)
-    assert child.returncode == 0, err.decode()[-2000:]
+    words = [*COMMAND, "execute", "--config", str(config), "--json"]
+    with running(words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}) as child:
+        thread.start()
+        Running(made, "live", external=True, stop=stop).go()
+        thread.join()
+        child.terminate()
+        out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err[-2000:]
     said = json.loads(out)
     recorded = KafkaRecorded(kafka, "live")
     symbols = recorded.symbols(source.symbols)
@@ -97,7 +101,6 @@ def test_an_hour_with_a_venue_is_its_replay_and_the_books_agree(kafka: KafkaConf
         mine = sum(int(positions[(positions["symbol"] == code) & (positions["strategy"] == k)]["quantity"][-1:].sum())
                    for k in range(len(made.strategy_names)))
         assert mine == held(exchange, name), name
-    exchange.stop()
     result = kafka_parity(kafka, "live")
     assert result["ok"] and result["compared"]["approved"] == len(approved), result["difference"]
 

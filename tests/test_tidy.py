@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = [room for room in ("schemas", "operators", "telemetry", "sources", "sinks", "dataflows", "research", "control", "dashboards", "cli",
+ROOMS = [room for room in ("schemas", "operators", "telemetry", "brokers", "sources", "sinks", "dataflows", "research", "control", "dashboards", "cli",
                            "bench") if (ROOT / room).is_dir()]
 FILES = sorted(path for room in (*ROOMS, "tests") for path in (ROOT / room).rglob("*.py"))
 PURE = sorted(path for room in ("schemas", "operators") for path in (ROOT / room).rglob("*.py"))

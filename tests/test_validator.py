@@ -12,7 +12,7 @@ from operators.strategies.validator import Quality, Validator, signal_quality
 from schemas.config_models import ValidatorConfig
 from schemas.errors import UserError
 from schemas.tables import ENTER_LONG, ENTER_SHORT, Rows
-from schemas.tables_models import LAYERS, P_WARMING, SHADOW_ROLE
+from schemas.tables_models import LAYERS, P_STOPPED, P_WARMING, SHADOW_ROLE
 from tests.validator_tapes import (
     CODE,
     DAY,
@@ -99,6 +99,18 @@ def test_statistics_forget_what_is_older_than_the_window(hours: int, share: floa
     later = [score(500 + k, 1, START + hours * HOUR) for k in range(100)] if share else []
     rows = tape(series([100.0]), [entry(1000, ts_event_ns=START + hours * HOUR)], [*(score(100 + k, 0, START) for k in range(100)), *later])
     assert last(replace(OFF, model="logit", hits_min=0.5), "statistics", rows) == (PASSED if share else REFUSED, share)
+
+
+def test_statistics_take_labels_that_come_late_and_out_of_order() -> None:
+    """The newest event time counts, a label's as well as a signal's; one older than the window neither counts nor wipes out another."""
+    right = [score(100 + k, 1, START + 720 * HOUR) for k in range(100)]
+    old = [score(50 + k, 0, START) for k in range(50)]
+    late = [score(300 + k, 0, START) for k in range(50)]
+    inside = [score(400 + k, 0, START + HOUR) for k in range(100)]
+    config = replace(OFF, model="logit", hits_min=0.5)
+    for signal in (entry(1000, ts_event_ns=START), entry(1000, ts_event_ns=START + 720 * HOUR)):
+        assert last(config, "statistics", tape(series([100.0]), [signal], [*old, *right, *late])) == (PASSED, 1.0)
+        assert last(config, "statistics", tape(series([100.0]), [signal], [*old, *right, *late, *inside])) == (PASSED, 0.5)
 
 
 def test_regime() -> None:
@@ -213,7 +225,8 @@ def test_cost_where_the_model_abstains_or_predicts_something_else() -> None:
     config = replace(OFF, model="logit", cost_bps=1.0)
     plain = last(config, "cost", tape(series(closes), [entry(790)]))
     abstains = tape(series(closes), [entry(790)], predictions=[said(700, 0.5), said(780, math.nan, state=P_WARMING)])
-    assert last(config, "cost", abstains, returns=True) == plain
+    stopped = tape(series(closes), [entry(790)], predictions=[said(700, 0.5, state=P_STOPPED)])
+    assert last(config, "cost", abstains, returns=True) == last(config, "cost", stopped, returns=True) == plain
     assert last(config, "cost", tape(series(closes), [entry(790)], predictions=[said(780, 0.9)]), returns=False) == plain
 
 

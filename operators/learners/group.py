@@ -54,6 +54,9 @@ from schemas.tables_models import (
 
 CALM, VOLATILE = 0.02, 0.05
 """Regimes by daily volatility: calm below the first, volatile from the second on, usual between."""
+DRIFT_ROWS, DRIFT_EVERY = 20_000, 500
+"""Rows of a symbol that are compared with the training window, and how often. With 2,000 real minutes against six weeks of training there are
+about ten alarms a day that mean nothing."""
 FLOATS, INTS = 3, 2
 """What a voice leaves for the day its label is due: score, p_up and its say in a vote; version and direction."""
 
@@ -94,12 +97,15 @@ class Group:
         slot = self._slots[k]
         return slot.artefact.card if isinstance(slot, RegisteredSlot) and slot.artefact is not None else None
 
-    def learner(self, name: str, key: int) -> Any:
-        """The online learner of a model for a key, None where there is none."""
-        for m, slot in zip(self.models, self._slots, strict=True):
-            if m.config.name == name and isinstance(slot, RiverSlot):
-                return slot.learner(key)
-        return None
+    def learners(self) -> list[tuple[str, str, Any]]:
+        """(model, key, learner) of every online learner."""
+        return [(m.config.name, key, found) for m, slot in zip(self.models, self._slots, strict=True) if isinstance(slot, RiverSlot)
+                for key, found in slot.learners()]
+
+    def versions(self) -> list[tuple[str, int, int]]:
+        """(model, active, shadow) of every registered model."""
+        return [(m.config.name, slot.versions[ACTIVE_ROLE], slot.versions[SHADOW_ROLE])
+                for m, slot in zip(self.models, self._slots, strict=True) if isinstance(slot, RegisteredSlot)]
 
     def _features(self, rows: FeatureRows) -> list[Floats]:
         """(rows, features) of each model."""
@@ -242,7 +248,7 @@ class Group:
 
 
 def _watched(card: Card | None) -> Distribution | None:
-    return Distribution(card.edges, card.shares) if card is not None and card.edges else None
+    return Distribution(card.edges, card.shares, DRIFT_ROWS, DRIFT_EVERY) if card is not None and card.edges else None
 
 
 def _trained(card: Card | None) -> float:

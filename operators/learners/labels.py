@@ -18,7 +18,6 @@ that and no further, and bars that would overfill it (closer together than their
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from operators.compiled import inner, kernel
 from operators.state import grown
 from schemas.config_models import LabelConfig
 from schemas.errors import PenstockError
-from schemas.tables import BARS, Rows
+from schemas.tables import Rows
 from schemas.tables_models import (
     FORWARD_RETURN,
     LABEL_KINDS,
@@ -242,14 +241,3 @@ def _advance(bars: Any, kind: int, horizon_ns: int, numbers: Any, head: Any, rin
             h.waiting += 1
     cursor[0], cursor[1] = len(bars), n
     return _DONE
-
-
-def kernels() -> list[tuple[str, Callable[[], None]]]:
-    """What there is to compile: labels, and calls that compile (or load from the cache) by running on one bar."""
-    return [("labels", _warm)]
-
-
-def _warm() -> None:
-    bar = BARS.empty(1)
-    bar["close"] = 1.0
-    Labels(LabelConfig(), 60 * 10**9).step(bar, 1)

@@ -6,7 +6,7 @@ learns from what was not known. What models say also becomes columns of the feat
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from schemas.errors import UserError
 from schemas.frame import FeatureRows, Frame
 from schemas.tables import BARS, Rows
 from schemas.tables_models import DRIFT, LABELS, PREDICTIONS, PROMOTIONS, SCORES, SWITCHES, VOTES
+
+if TYPE_CHECKING:
+    from operators.learners.online import Online
 
 OUTPUTS = (PREDICTIONS, LABELS, SCORES, VOTES, DRIFT, SWITCHES)
 
@@ -77,9 +80,13 @@ class Learners:
         for group, saved in zip(self._groups, state, strict=True):
             group.restore(saved)
 
-    def learner(self, name: str, key: int) -> Any:
-        """The online learner of a model for a key, None where there is none."""
-        return next((found for group in self._groups if (found := group.learner(name, key)) is not None), None)
+    def learners(self) -> list[tuple[str, str, "Online"]]:
+        """Every online learner as (model, key, learner): the key is a symbol, a group, or pooled."""
+        return [found for group in self._groups for found in group.learners()]
+
+    def versions(self) -> list[tuple[str, int, int]]:
+        """Every registered model as (model, active version, version in shadow), 0: none."""
+        return [found for group in self._groups for found in group.versions()]
 
 
 def _tape_order(bars: Rows) -> Any:

@@ -92,9 +92,9 @@ class RiverSlot:
         self._learners[key] = made
         return made
 
-    def learner(self, key: int) -> Learner | None:
-        """The learner of a key (symbol code, group, 0 for the pooled one), None where it has seen nothing."""
-        return self._learners.get(key)
+    def learners(self) -> list[tuple[str, Learner]]:
+        """Every learner by the name of its key."""
+        return [(self._named[key], each) for key, each in self._learners.items()]
 
     def step(self, values: Floats, symbols: Ints, seqs: Ints, released: Released, names: Sequence[str]) -> Said:
         """Learn and predict, row by row. values: (rows, features)."""
@@ -103,7 +103,7 @@ class RiverSlot:
         scores = [np.nan] * n
         states, versions, learned = [P_MISSING] * n, [0] * n, [0] * n
         columns, warmup, keys = self.config.features, self.config.warmup, self._keys
-        whole = np.isfinite(values).all(axis=1).tolist()
+        whole = np.atleast_1d(np.isfinite(values).all(axis=1)).tolist()
         at, label, labels = released.row.tolist(), 0, len(released.row)
         made, targets, ups = released.made_seq.tolist(), released.value.tolist(), released.up.tolist()
         self.shifts = []

@@ -18,7 +18,7 @@ another strategy said, until its next exit. Where symbols are spread over shards
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -182,14 +182,3 @@ def signal_quality(hits: npt.ArrayLike, ts_ns: npt.ArrayLike, window_days: float
         share = good / (z - a) if z > a else math.nan
         out.append(Quality(end, z - a, good, share, "APPROVE" if share > hits_min else "IMPROVE"))
     return out
-
-
-def kernels() -> list[tuple[str, Callable[[], None]]]:
-    """What there is to compile: labels, and calls that compile (or load from the cache) by running on one bar."""
-    return [("validator", _warm)]
-
-
-def _warm() -> None:
-    bar = BARS.empty(1)
-    bar["close"], bar["interval_ns"] = 1.0, 1
-    Validator(ValidatorConfig(), ("warm",), ()).step(Frame("warm", 0, 0, ("WARM",), {BARS.name: bar}))

@@ -19,7 +19,10 @@ from schemas.config import Config
 from schemas.config_models import ModelConfig
 from schemas.errors import UserError
 from schemas.tables import Rows
-from schemas.tables_models import PROMOTIONS
+from schemas.tables_models import PROMOTIONS, SHADOW
+
+NOW = 2**63 - 1
+"""The event time at which a run of what comes begins, as the registry is asked about it."""
 
 
 def registered(models: Sequence[ModelConfig]) -> list[ModelConfig]:
@@ -48,23 +51,25 @@ def resolved(config: Config, ts_ns: int) -> Config:
 
 
 def _resolved(m: ModelConfig, store: Any, ts_ns: int) -> ModelConfig:
-    version = m.version or store.active_at(m.registry, ts_ns)
+    version = m.version or store.active_at(m.registry, None if ts_ns == NOW else ts_ns)
     if not version:
-        when = np.datetime64(ts_ns, "s") if ts_ns < 2**62 else "now"
-        raise UserError(f"models {m.name}: no version of {m.registry} is active at {when}; `penstock model promote {m.registry} VERSION` "
+        when = "now" if ts_ns == NOW else f"at {np.datetime64(ts_ns, 'ns').astype('M8[s]')}"
+        raise UserError(f"models {m.name}: no version of {m.registry} is active {when}; `penstock model promote {m.registry} VERSION` "
                         "makes one active, or name one with `version: N`")
     card = store.get(m.registry, version).card
     return replace(m, initial=version, interval_ns=card.interval_ns, features=card.features, label=card.label, task=card.task)
 
 
 def promotions_between(models: Sequence[ModelConfig], ts_from: int, ts_to: int) -> Rows:
-    """What was promoted after ts_from, up to ts_to, of the models that follow their registry; in the order of time."""
+    """What was promoted after ts_from, up to ts_to, of the models that follow their registry, in the order of time; before it, what was in
+    shadow at ts_from."""
     names = list(dict.fromkeys(m.registry for m in registered(models) if not m.version))
     if not names:
         return PROMOTIONS.empty(0)
     from research.learning.registry import Registry
     rows = Registry.open().promotions(names, ts_from, ts_to)
-    return rows[(rows["ts_event_ns"] > ts_from) & (rows["ts_event_ns"] <= ts_to)]
+    begun = rows["ts_event_ns"] <= ts_from
+    return rows[(rows["ts_event_ns"] <= ts_to) & (~begun | (rows["action"] == SHADOW))]
 
 
 def known_columns(models: Sequence[ModelConfig]) -> Known:
