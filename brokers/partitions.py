@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from brokers import client as kafka_client
+from brokers import client as clients
 from brokers.client import Noted, client_settings, connected, explained, opened
 from schemas.config_live import KafkaConfig
 from schemas.errors import UserError, unknown
@@ -59,7 +59,7 @@ def partition_count(client: Any, topic: str, kafka: KafkaConfig, noted: Noted) -
     asked = False
     while True:
         try:
-            found = client.list_topics(topic, timeout=kafka_client.CONNECT_S_MAX).topics.get(topic)
+            found = client.list_topics(topic, timeout=clients.CONNECT_S_MAX).topics.get(topic)
         except KafkaException as error:
             client.poll(0)
             raise explained(kafka, error, noted) from None
@@ -78,7 +78,7 @@ def _appears(client: Any, topic: str) -> bool:
     """Whether a topic that was just asked for is being made."""
     for pause_s in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2):
         time.sleep(pause_s)
-        if topic in client.list_topics(timeout=kafka_client.CONNECT_S_MAX).topics:
+        if topic in client.list_topics(timeout=clients.CONNECT_S_MAX).topics:
             return True
     return False
 

@@ -95,6 +95,7 @@ def explain_command(order_id: str, run_id: str | None, url: str | None, as_json:
     if story["strategy"]:
         out.print(story["strategy"], highlight=False, markup=False)
     print_table(("feature", "value"), [(k, float(v)) for k, v in story["features"].items()], "features on that bar")
+    _print_models(story)
     for name in ("bar", "first_tick", "last_tick"):
         row = story[name]
         if row:
@@ -104,6 +105,24 @@ def explain_command(order_id: str, run_id: str | None, url: str | None, as_json:
     print_table(("time", "state", "type", "side", "quantity", "filled"),
                 [(_utc(o["ts_event_ns"]), o["state"], o["order_type"], o["side"], f"{o['quantity']:f}", f"{o['filled']:f}")
                  for o in story["orders"][:20]], f"states of the order and its bracket ({len(story['orders'])} in all)")
+
+
+def _print_models(story: dict[str, Any]) -> None:
+    """What models said, how they voted, and what the validator made of it; nothing where the rule looks at no model."""
+    if story["predictions"]:
+        print_table(("model", "version", "learned", "role", "state", "score", "p_up", "direction", "confidence"), [
+            (p["model"], str(p["version"]), p["learned"], p["role"], p["state"].replace("_", " "), p["score"], p["p_up"], p["direction"],
+             p["confidence"]) for p in story["predictions"]], "models, as the rule could see them")
+    for vote in story["votes"]:
+        said = {1: "up", 0: "hold", -1: "down"}[vote["direction"]]
+        ended = f"{vote['verdict'].replace('_', ' ')}, {said}, p_up {vote['p_up']:.6g}, confidence {vote['confidence']:.6g}"
+        print_table(("member", "version", "p_up", "weight"), [
+            (m["model"], "" if m["version"] is None else str(m["version"]), m["p_up"], m["weight"]) for m in vote["members"]],
+            f"vote of {vote['model']}: {ended}")
+    if story["validation"]:
+        passed = "passed" if story["validation"]["passed"] else "refused"
+        print_table(("layer", "verdict", "observed", "bound"), [
+            (v["layer"], v["verdict"], v["observed"], v["bound"]) for v in story["validation"]["layers"]], f"signal validator: {passed}")
 
 
 def audit_verify_command(run_id: str, url: str | None, as_json: bool) -> int:

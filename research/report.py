@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from research.model_numbers import Learning
 from research.report_page import SCRIPT, STYLE, cell, para
 from research.report_sections import SECTIONS, Digest, header, tiles, warnings
 from schemas.errors import UserError
 from schemas.intervals import interval_text
+from schemas.tables import TableSpec
 
 
 class Finished(Protocol):
@@ -28,6 +30,7 @@ class Finished(Protocol):
 
     @property
     def plan(self) -> Any: ...
+    def table(self, spec: TableSpec) -> pa.Table: ...
     @property
     def bars(self) -> Any: ...
     @property
@@ -49,7 +52,8 @@ class ReportData:
     """What a report is made of; the tables are as `schemas.codec` makes them.
 
     bars needs symbol, seq, bar_kind, interval_ns, ts_open_ns, ts_close_ns, close and gap, no more. summary is the object of `--json`;
-    config and data are plain values (`data`: data_hash, paths); policy and strategies are YAML; digests are named hashes.
+    config and data are plain values (`data`: data_hash, paths); policy and strategies are YAML; digests are named hashes. learning: None
+    where the run has no models.
     """
 
     bars: pa.Table
@@ -66,6 +70,7 @@ class ReportData:
     strategies: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    learning: Learning | None = None
 
     @classmethod
     def from_run(cls, run: Finished) -> "ReportData":
@@ -78,7 +83,7 @@ class ReportData:
             bars=run.bars, decisions=run.decisions, fills=run.fills, positions=run.positions, equity=run.equity, rejected=run.rejected,
             late=run.late, summary=run.summary, strategy_names=made.strategy_names, config=plain_config(made),
             policy=made.config.policy.to_yaml(), strategies="\n".join(to_yaml(spec) for spec in made.specs),
-            data=run.source, digests=digests,
+            data=run.source, digests=digests, learning=Learning.of(run),
         )
 
 

@@ -31,10 +31,10 @@ def rounded(values: Floats) -> Floats:
     return np.asarray(np.where(np.isfinite(values), np.round(values * scale) / scale, values))
 
 
-def styled(figure: go.Figure, height: int, name: str, axis: str = "date") -> str:
-    """The figure in the dress of the page. axis: kind of its x axis."""
+def styled(figure: go.Figure, height: int, name: str, axis: str = "date", hover: str = "x unified") -> str:
+    """The figure in the dress of the page. axis: kind of its x axis. hover: what the pointer tells."""
     figure.update_layout(
-        height=height, margin={"l": 64, "r": 12, "t": 30, "b": 36}, paper_bgcolor="white", plot_bgcolor="white", hovermode="x unified",
+        height=height, margin={"l": 64, "r": 12, "t": 30, "b": 36}, paper_bgcolor="white", plot_bgcolor="white", hovermode=hover,
         font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12, "color": INK},
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "bgcolor": "rgba(255,255,255,0)"},
     )

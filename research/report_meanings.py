@@ -19,6 +19,7 @@ REFUSALS: dict[str, str] = {
     "exposure": "All positions together would have been too large for the equity.",
     "heat": "Too much would have been lost if every stop were hit; a position without a stop counts whole.",
     "cash": "There was not enough cash, or buying power, for it.",
+    "validation": "The signal validator refused it: penstock explain tells which of its layers, and on what.",
 }
 
 REJECTED: dict[str, str] = {

@@ -51,7 +51,7 @@ def texts(table: pa.Table, name: str) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class Trips:
-    """Round trips in the order in which they closed, one element each; `open` of them had not closed."""
+    """Round trips in the order in which they closed, one element each; `open` of them had not closed. first: row of the fill that began it."""
 
     strategy: npt.NDArray[Any]
     symbol: npt.NDArray[Any]
@@ -64,6 +64,7 @@ class Trips:
     fee: Floats
     pnl: Floats
     cause: npt.NDArray[Any]
+    first: Ints
     open: int
 
     def __len__(self) -> int:
@@ -112,7 +113,7 @@ def round_trips(fills: pa.Table) -> Trips:
         exit=chosen(_ratio(total(quantity * price * ~opening), sold)),
         quantity=chosen(bought), fee=chosen(total(floats(fills, "fee")[order])),
         pnl=chosen(floats(fills, "trade_pnl")[order][lasts]), cause=chosen(texts(fills, "cause")[order][lasts]),
-        open=int((~done).sum()),
+        first=chosen(order[starts]), open=int((~done).sum()),
     )
 
 

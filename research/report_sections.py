@@ -12,6 +12,7 @@ import numpy as np
 from research import report_numbers as numbers
 from research.report_figures import MARKERS_MAX, equity_figure, price_figure
 from research.report_meanings import REFUSALS, REJECTED
+from research.report_models import models
 from research.report_page import (
     DASH,
     Html,
@@ -326,4 +327,4 @@ def provenance(d: Digest) -> str:
         details("Configuration", json.dumps(dict(data.config), indent=2, default=str, ensure_ascii=False)))
 
 
-SECTIONS = (equity, strategies, symbols, prices, returns, trades, refusals, costs, quality, provenance)
+SECTIONS = (equity, strategies, symbols, prices, returns, trades, models, refusals, costs, quality, provenance)

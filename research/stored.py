@@ -16,6 +16,7 @@ from operators.desk.audit import BLOCK, Chain, canonical
 from research import stored_live
 from research.learning.resolving import planned
 from research.recording import config_of
+from research.stored_models import models_of
 from schemas.codec import from_arrow
 from schemas.codec_features import SEPARATOR
 from schemas.ddl import DATABASE, RUN_ID
@@ -160,7 +161,8 @@ class StoredRun:
             "run_id": self.run_id, "order_id": order_id, "parent_id": parent, "approved": bool(decision["approved"]),
             "reason": decision["reason"],
             "decision": {k: v for k, v in decision.items() if k not in ("verdicts", "observed", "bounds")},
-            "verdicts": verdicts, "signal": signal, "strategy": to_text(rule) if rule else None, "features": features, "bar": bar,
+            "verdicts": verdicts, "signal": signal, "strategy": to_text(rule) if rule else None, "features": features,
+            **models_of(self, decision), "bar": bar,
             "first_tick": ticks[0] if ticks else None, "last_tick": ticks[-1] if ticks else None,
             "ticks_found_by": found_by or None,
             "policy": {"version": decision["policy_version"], "digest": self.plan.config.policy.digest},

@@ -54,8 +54,8 @@ class LearnConfig:
 
     Gates: p_max: of the one-sided Diebold-Mariano test against the base rate, and against the active version. level: of intervals.
     uplift_sure: the interval of the uplift over the rules has to lie above 0; uplift_margin: by how much that of a new version has to be
-    above the active one's. regime_accuracy_min: in every regime that has regime_rows_min rows. shadow_distance_max: Kolmogorov-Smirnov distance of the losses in
-    shadow from those of the evaluation. approve: promote only by hand (`penstock learn --approve`).
+    above the active one's. regime_accuracy_min: in every regime that has regime_rows_min rows. shadow_distance_max: Kolmogorov-Smirnov
+    distance of the losses in shadow from those of the evaluation. approve: promote only by hand (`penstock learn --approve`).
 
     Watch: over its first watch_rows scores, judged from watch_rows_min on, a promoted version is rolled back when it is worse than the one
     before; below accuracy_floor the rules take over; below degraded times its accuracy in evaluation there is an alert.

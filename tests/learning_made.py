@@ -91,10 +91,10 @@ class World:
     def manager(self, **rest: Any) -> Manager:
         return Manager(self.registry, NAME, self.learn, self.provide, self.now, feed=self.feed, tell=self.events.append, step=self.step, **rest)
 
-    def first(self, rows: int = 600) -> int:
+    def first(self, rows: int = 600, task: str = "classify", early_stopping: int = 0) -> int:
         """Register a version, as `penstock model train` does."""
-        return self.registry.register(train(self.data.take(slice(0, rows)), parameters={"rounds": 40, "num_leaves": 7}, name=NAME,
-                                            early_stopping=0, valid_share=0.0), "by-hand")
+        return self.registry.register(train(self.data.take(slice(0, rows)), parameters={"rounds": 40, "num_leaves": 7}, task=task, name=NAME,
+                                            early_stopping=early_stopping, valid_share=0.2 if early_stopping else 0.0), "by-hand")
 
 
 def main(folder: str, step: str) -> None:

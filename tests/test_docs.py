@@ -1,7 +1,7 @@
 """The documentation is run: generated pages follow the code, the life of a tick executes, commands and links exist.
 
-A block of code under `<!-- runs -->` is executed, the shell ones line by line in an empty folder; of every other shell
-block the commands and options must exist.
+A block of code under `<!-- runs -->` is executed, the shell ones line by line in an empty folder, into which the blocks under
+`<!-- file: NAME -->` are written first; of every other shell block the commands and options must exist.
 """
 
 import importlib.util
@@ -23,6 +23,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 SHELL = re.compile(r"(<!-- runs -->\n+)?```bash\n(.*?)```", re.DOTALL)
 NOTEBOOK = re.compile(r"<!-- runs -->\n+```python\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"<!-- file: (\S+) -->\n+```\w+\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -45,6 +46,11 @@ def test_policy_page_follows_the_schema(generate: ModuleType) -> None:
 
 def test_features_page_follows_the_register(generate: ModuleType) -> None:
     assert (DOCS / "features.md").read_text("utf-8") == generate.features_page(), "run: python docs/generate.py"
+
+
+def test_learning_page_follows_the_configuration(generate: ModuleType) -> None:
+    page = (DOCS / "learning.md").read_text("utf-8")
+    assert generate.learning_page(page) == page, "run: python docs/generate.py"
 
 
 def test_topics_page_and_schema_files_follow_the_tables(generate: ModuleType) -> None:
@@ -73,6 +79,8 @@ def blocks(page: Path) -> list[tuple[bool, list[str]]]:
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_marked_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for name, text in FILE.findall(page.read_text("utf-8")):
+        (tmp_path / name).write_text(text, "utf-8")
     commands = [line for marked, found in blocks(page) if marked for line in found]
     for line in commands:
         done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PATH": path})

@@ -229,6 +229,27 @@ def test_data_that_changed_ends_the_cycle_and_grown_data_does_not(tmp_path: Path
     assert state(world)[1] == "CANDIDATE"
 
 
+def test_a_model_of_the_label_itself(tmp_path: Path) -> None:
+    """A regressor: its base rate is the mean, its loss the squared error, and calibration does not arise."""
+    world = World(tmp_path, made(3000))
+    world.first(task="regress")
+    assert world.manager().once()["status"] == "promoted"
+    cycle = Cycles(tmp_path, NAME).last()
+    assert cycle is not None
+    found = cycle.figures["candidate"]["metrics"]
+    assert found["log_loss"] is None and found["r2"] > 0.05
+    assert "calibration" not in {c["name"] for c in cycle.certificate["checks"]}
+
+
+def test_a_search_of_parameters_is_part_of_the_cycle(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    world = World(tmp_path, made(3000), replace(LEARN, trials=2))
+    world.first(early_stopping=5)
+    world.manager().once()
+    lineage = world.registry.get(NAME, 2).card.about["lineage"]
+    assert lineage["search"]["trials"] == 2 and lineage["cycle"] == 1
+
+
 def test_two_managers_at_once(tmp_path: Path) -> None:
     world = World(tmp_path, made(1500))
     world.first()

@@ -38,6 +38,7 @@ def test_killed_at_a_step(step: str, before: Path, tmp_path: Path) -> None:
                            cwd=Path(__file__).parents[1])
     assert child.returncode == KILLED, child.stderr
     world = turned(folder)
+    world.clock_ns += 10**9  # later than all that the child did
     live = world.registry.active_at(NAME, world.now())
     assert live == (3 if step == "promoting" else 2)
     assert world.registry.get(NAME, live).payload

@@ -4,8 +4,11 @@ The monitor is a state machine over losses, in their order. Losses of overlappin
 blocks of them, as long as the horizon; the first `reference` blocks say what is usual, and what a detector sees is how many standard
 deviations of those a block lies off. After an alarm it begins again, reference included.
 
-False alarms, measured over 14,400 losses (10 days of minutes) of an unchanging process by `tests/test_learners_detectors.py`, which keeps
-them to at most one; planted drift is found there within a stated number of losses.
+With the parameters below, false alarms in 14,400 losses (10 days of minutes) of a process that does not change, the mean over 30 seeds in
+each of six kinds of losses (log losses, squared errors of normal and of heavy-tailed returns, each of labels that overlap over 15 bars
+and of labels that do not): CUSUM 0.2 to 0.5, Page-Hinkley 0.03 to 0.13, ADWIN 0.00 to 0.13; KSWIN, over 2 seeds, 0.0 to 0.5. A log
+loss that doubles is found after 30, 30, 60 and 140 losses in the median, and after 80, 80, 260 and 800 where labels overlap.
+`tests/test_learners_detectors.py` holds the detectors to at most 1 false alarm and to finding planted drift in time.
 """
 
 import math
@@ -19,7 +22,7 @@ from schemas.config_models import DriftConfig
 from schemas.errors import UserError, unknown
 
 STEADY, WARNED, ROSE, FELL = range(4)
-"""What a loss led to: nothing; the looser detector's warning; drift to higher losses; drift to lower ones."""
+"""What a loss led to: nothing; a looser detector's warning, where the action is `replace`; drift to higher losses; to lower ones."""
 BLOCK_MIN = 10
 CLIP = 4.0
 """Standard deviations to which a block is clipped: one absurd loss is no drift."""
@@ -28,7 +31,7 @@ _DEFAULTS: dict[str, dict[str, float]] = {
     "ADWIN": {"delta": 0.05, "clock": 2, "max_buckets": 5, "min_window_length": 5, "grace_period": 10},
     "PageHinkley": {"min_instances": 30, "delta": 0.5, "threshold": 10.0, "alpha": 1.0},
     "KSWIN": {"alpha": 0.0005, "window_size": 60, "stat_size": 25},
-    "CUSUM": {"k": 0.5, "h": 10.0},
+    "CUSUM": {"k": 0.5, "h": 8.0},
 }
 _LOOSER = {"ADWIN": ("delta", 6.0), "PageHinkley": ("threshold", 0.5), "KSWIN": ("alpha", 10.0), "CUSUM": ("h", 0.5)}
 """Which parameter makes a detector warn sooner, and by what it is multiplied."""
@@ -49,7 +52,7 @@ class Cusum:
     Montgomery, Introduction to Statistical Quality Control, section 9.1). k, h: in standard deviations of z.
     """
 
-    def __init__(self, k: float = 0.5, h: float = 10.0) -> None:
+    def __init__(self, k: float = 0.5, h: float = 8.0) -> None:
         self.k, self.h = k, h
         self.high = self.low = 0.0
 
@@ -70,7 +73,7 @@ class LossMonitor:
 
     def __init__(self, config: DriftConfig, bars: int, seed: int, where: str) -> None:
         given = checked(config, where)
-        self.name = config.detector
+        self.name, self._warns = config.detector, config.action == "replace"
         block, self._reference = given.pop("block"), given.pop("reference")
         self._block = int(block) or max(BLOCK_MIN, 2 * bars)
         looser, factor = _LOOSER[self.name]
@@ -96,7 +99,7 @@ class LossMonitor:
         self._n, self._mean, self._m2 = 0, 0.0, 0.0
         self._total, self._count = 0.0, 0
         self._detector = _made(self.name, self._parameters)
-        self._warner = _made(self.name, self._warning)
+        self._warner = _made(self.name, self._warning) if self._warns else None
 
     def update(self, loss: float) -> int:
         """Take one loss; STEADY, WARNED, ROSE or FELL."""
@@ -121,7 +124,7 @@ class LossMonitor:
         z = min(CLIP, max(-CLIP, (mean - self._mean) / deviation))
         self._total += z
         self._count += 1
-        warned = _updated(self._warner, z)
+        warned = self._warner is not None and _updated(self._warner, z)
         if _updated(self._detector, z):
             rose = self._measure()
             self._begin()

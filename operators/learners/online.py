@@ -34,7 +34,7 @@ _FAILURES = (ArithmeticError, ValueError, IndexError)
 
 
 class Online:
-    """The learner of `config` for a key: a symbol, a group's name or `all`. Its seed is derived from the configuration's and the key.
+    """The learner of `config` for a key: a symbol's name, a group, or all. Its seed is derived from the configuration's and the key.
 
     classify: `predict` gives 0.5 until both classes were seen. regress and anomaly: NaN until something was learned. A forecaster's series
     is that of the labels as they are released; it forecasts as many steps as the horizon has bars and takes the last, with the row's

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from operators.learners.group import Group
-from operators.learners.rows import Made, Named
+from operators.learners.rows import Made, Named, taken
 from schemas.artefact import Artefacts
 from schemas.config_models import ModelConfig
 from schemas.errors import UserError
@@ -56,8 +56,10 @@ class Learners:
             out = group.step(_ordered(rows, order), promotions, frame.symbols)
             made.append(out)
             if at is not None and len(rows.bars):
-                values = np.empty_like(out.columns)
-                values[order] = out.columns
+                values = out.columns
+                if order is not None:
+                    values = np.empty_like(values)
+                    values[order] = out.columns
                 features[at] = FeatureRows(rows.interval_ns, (*rows.names, *group.columns), rows.bars, np.hstack([rows.values, values]))
             elif at is not None:
                 names = (*rows.names, *group.columns)
@@ -90,13 +92,16 @@ class Learners:
 
 
 def _tape_order(bars: Rows) -> Any:
-    return np.lexsort((bars["symbol"], bars["seq"]))
+    """Indices of the bars in the order (seq, symbol), None where they are in it."""
+    seqs = bars["seq"].copy()
+    if len(seqs) < 2 or bool((seqs[1:] > seqs[:-1]).all()):
+        return None
+    order = np.lexsort((bars["symbol"], seqs))
+    return None if bool((order[1:] > order[:-1]).all()) else order
 
 
 def _ordered(rows: FeatureRows, order: Any) -> FeatureRows:
-    if len(order) < 2 or bool((order[1:] > order[:-1]).all()):
-        return rows
-    return FeatureRows(rows.interval_ns, rows.names, rows.bars[order], rows.values[order])
+    return rows if order is None else FeatureRows(rows.interval_ns, rows.names, taken(rows.bars, order), rows.values[order])
 
 
 def check_models(models: Sequence[ModelConfig]) -> None:

@@ -62,7 +62,7 @@ class _Builder:
         """An instance of the class of that name."""
         entry = find(name, where, kinds)
         if kinds and entry.kind not in kinds:
-            raise UserError(f"{where}: {entry.name} is a {entry.kind}; what fits here is a {' or a '.join(kinds)}")
+            raise UserError(f"{where}: {entry.name} is {one(entry.kind)}; what fits here is {one(*kinds)}")
         where, path = f"{where} {entry.name}", f"{path}.{entry.name}"
         for key in given:
             if key not in entry.parameters:
@@ -152,14 +152,14 @@ class _Builder:
             place = f"{where}[{k}]"
             entry, last = find(name, place), k == len(named) - 1
             if not last and entry.kind != "transformer":
-                raise UserError(f"{place}: {entry.name} is a {entry.kind} and is not last; transformers come first, one estimator ends it")
+                raise UserError(f"{place}: {entry.name} is {one(entry.kind)} and is not last; transformers come first, an estimator ends")
             if last and entry.kind not in kinds:
-                raise UserError(f"{place}: {entry.name} is a {entry.kind}; {self._ends_with(kinds)}")
+                raise UserError(f"{place}: {entry.name} is {one(entry.kind)}; {self._ends_with(kinds)}")
             made.append(self.made(f"{entry.module}.{entry.name}", given, place, f"{path}.{k}"))
         return made
 
     def _ends_with(self, kinds: tuple[str, ...]) -> str:
-        return f"the list ends with a {' or a '.join(kinds)}, since the task is {self.config.task}"
+        return f"the list ends with {one(*kinds)}, since the task is {self.config.task}"
 
     def model(self) -> Any:
         """The configuration's model."""
@@ -233,7 +233,12 @@ def _fits(p: Parameter, value: Any) -> bool:
 
 def _takes(p: Parameter) -> str:
     types = p.types - {"int"} if "float" in p.types else p.types
-    return " or ".join([*(f"a {kind}" for kind in p.kinds), *(_TYPE_NAMES[t] for t in _TYPE_NAMES if t in types)])
+    return " or ".join([*([one(*p.kinds)] if p.kinds else []), *(_TYPE_NAMES[t] for t in _TYPE_NAMES if t in types)])
+
+
+def one(*kinds: str) -> str:
+    """`a classifier or an optimizer`."""
+    return " or ".join(f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}" for kind in kinds)
 
 
 def _is_number(text: str) -> bool:

@@ -107,8 +107,14 @@ def prediction_rows(v: Voice, bars: Rows, label: LabelConfig) -> Rows:
 def score_rows(code: int, role: int, task: str, matched: Matched, j: int, labels: Rows) -> Rows:
     """What voice j had said beside what came true; nothing where it had abstained."""
     keep = np.flatnonzero(matched.found & np.isfinite(matched.score[:, j]))
-    return scored(code, role, task, labels[keep], matched.score[keep, j], matched.p_up[keep, j], matched.version[keep, j],
+    mine = labels if len(keep) == len(labels) else taken(labels, keep)
+    return scored(code, role, task, mine, matched.score[keep, j], matched.p_up[keep, j], matched.version[keep, j],
                   matched.direction[keep, j], matched.regime[keep])
+
+
+def taken(rows: Rows, at: Ints) -> Rows:
+    """These rows; as bytes, since NumPy copies records field by field."""
+    return rows.view(f"V{rows.dtype.itemsize}")[at].view(rows.dtype)
 
 
 def scored(code: int, role: int, task: str, labels: Rows, score: Floats, p_up: Floats, version: Ints, direction: Ints,
@@ -180,10 +186,11 @@ def columns_of_voices(voices: Sequence[Voice]) -> list[npt.NDArray[np.float64]]:
 
 def joined(spec: TableSpec, parts: Sequence[Rows]) -> Rows:
     """One table of several, in the order of the tape."""
-    rows = np.concatenate([*parts, spec.empty(0)])
-    if len(parts) < 2 or len(rows) < 2:
-        return rows
-    return rows[np.lexsort((rows["symbol"], rows["seq"]))]
+    made = [part for part in parts if len(part)]
+    if len(made) < 2:
+        return made[0] if made else spec.empty(0)
+    rows = np.concatenate([part.view(f"V{part.dtype.itemsize}") for part in made]).view(made[0].dtype)  # as bytes: quicker than by field
+    return taken(rows, np.lexsort((rows["symbol"], rows["seq"])))
 
 
 def unlike(artefact: Artefact, config: ModelConfig) -> str:

@@ -35,8 +35,8 @@ def cycle_markdown(c: Cycle) -> str:
     if c.data:
         d = c.data
         start, train_to, evaluate_to, end = (when(d[key]) for key in ("from_ns", "evaluate_ns", "shadow_ns", "to_ns"))
-        parts += ["## Data", f"{d['rows']:,} rows of {', '.join(d['symbols'])}, {start} to {end} (UTC): trained up to {train_to}, evaluated up "
-                  f"to {evaluate_to}, the rest for shadow. Hash {d['content_hash'][:16]}."]
+        parts += ["## Data", f"{d['rows']:,} rows of {', '.join(d['symbols'])}, {start} to {end} (UTC): trained up to {train_to}, "
+                  f"evaluated up to {evaluate_to}, the rest for shadow. Hash {d['content_hash'][:16]}."]
     f = c.figures
     if f:
         parts += ["## Out of sample", *_metrics(f), *_comparisons(f), *_groups("regime", f["candidate"]["regimes"]),
