@@ -162,7 +162,7 @@ def learn_command(o: LearnOptions) -> None:
 
 def _look(o: LearnOptions, setting: Setting, reader: Reader, name: str, manual: str, asked: Callable[[], bool]) -> None:
     """One look at one model; then the topic is told, where there is one."""
-    from cli.model_registry import _publish
+    from cli.model_registry import publish
     from research.learning.manager import Manager, Stopped
     from research.learning.registry import Registry
     registry = Registry.open(o.registry)
@@ -183,7 +183,7 @@ def _look(o: LearnOptions, setting: Setting, reader: Reader, name: str, manual: 
         except Stopped as stopped:
             found = {"status": "stopped", "reason": str(stopped)}
     if setting.config.kafka is not None:
-        found["published"] = _publish(registry, setting.config, o.config)
+        found["published"] = publish(registry, setting.config, o.config)
     report = manager.cycles.folder(found.get("cycle", 0)) / "report.md"
     if report.exists():
         found["report"] = str(report)

@@ -116,7 +116,7 @@ def change_command(action: str, name: str, reference: str | None, at: str | None
         assert version is not None
         ask = {"activate": registry.promote, "shadow": registry.shadow, "retire": registry.retire}[action]
         event = ask(name, version, effective_ns, reason, who, backdate)
-    sent = _publish(registry, kafka, config) if kafka is not None else 0
+    sent = publish(registry, kafka, config) if kafka is not None else 0
     if log is not None:
         log.promote(promotion_rows([event]))
         log.close()
@@ -158,7 +158,7 @@ def _kafka(config: str | None) -> Any:
     return loaded if loaded.kafka is not None else None
 
 
-def _publish(registry: Registry, loaded: Any, config: str | None) -> int:
+def publish(registry: Registry, loaded: Any, config: str | None) -> int:
     """Write what the topic lacks, in the order in which it was decided; how many events that were."""
     from sinks.kafka import KafkaSink
     target = f"{loaded.kafka.servers} {loaded.kafka.prefix} {loaded.account}"
@@ -180,7 +180,7 @@ def publish_command(config: str | None, folder: str | None, as_json: bool) -> No
     kafka = _kafka(config)
     if kafka is None:
         raise UserError("model publish needs --config with a section `kafka`: the broker whose topic `promotions` is to be written")
-    sent = _publish(Registry.open(folder), kafka, config)
+    sent = publish(Registry.open(folder), kafka, config)
     if as_json:
         print_json({"published": sent})
     else:

@@ -1,7 +1,7 @@
 """What the models of a run said and how it came out, as numbers for the report: records, their course, and who was live at an entry.
 
-Everything is taken from the tables of the run, so a run in memory and the same run in the warehouse give the same. A direction counts
-as right or wrong where one was acted on: what a model said while it was stopped is not part of its record.
+Everything is taken from the tables of the run, so a run in memory and the same run in the warehouse give the same. What a model
+said while it was stopped is part of its record, as it is of the table `scores`: nobody acted on it, and it tells whether it recovers.
 """
 
 import math
@@ -142,8 +142,6 @@ def records(learning: Learning) -> list[Record]:
                 continue
             task = "classify" if m.kind == "ensemble" else m.task
             mine = np.flatnonzero((of == m.name) & (role == said_as))
-            acted = columns["hit"] >= 0 if task == "regress" else np.isfinite(columns["p_up" if task == "classify" else "score"])
-            mine = mine[acted[mine]]
             mine = mine[np.argsort(columns["ts_event_ns"][mine], kind="stable")]
             own = {k: v[mine] for k, v in columns.items()}
             found.append(Record(m.name, said_as, m, sum(states.values()), states,

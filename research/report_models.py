@@ -61,7 +61,7 @@ def _quality(learning: Learning, found: Sequence[Record]) -> str:
     states = table(("Model", *(s.replace("_", " ") for s in PREDICTION_STATES)), silent) if silent else ""
     return section("models", "Models", table(heads, rows), para(words), f"<h3>Predictions by state</h3>{states}" if silent else "",
                    para("In all states but ok a model abstains. Missing: a feature is not a number yet. Warming: too few labels learned. "
-                        "Stopped: it was right too rarely of late; its words are scored on, and not part of its record here.") if silent else "")
+                        "Stopped: it was right too rarely of late; nothing acts on it, and what it would have said counts in the table above.") if silent else "")
 
 
 def _bps(value: float) -> str:
@@ -105,7 +105,8 @@ def _calibration(found: Sequence[Record]) -> str:
     if not said:
         return ""
     return section("models-calibration", "Calibration of the models", calibration_figure(said),
-                   para("Ten bins of the probability that was said; a larger mark is more labels. On the dotted line what was said came true as often as that."))
+                   para(f"Ten bins of the probability that was said, those of {ROWS_MIN} labels or more; a larger mark is more labels. On the dotted line "
+                        "what was said came true as often as that."))
 
 
 def _drift(learning: Learning) -> str:

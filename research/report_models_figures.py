@@ -13,7 +13,7 @@ import pyarrow as pa
 from plotly.subplots import make_subplots
 
 from research.learning.evaluation import reliability
-from research.model_numbers import POINTS, Record, course
+from research.model_numbers import POINTS, ROWS_MIN, Record, course
 from research.report_figures import BAD, GOOD, LINE, MUTED, WARN, rounded, styled, times
 from research.report_numbers import Floats, Ints, ints, texts
 
@@ -50,8 +50,8 @@ def calibration_figure(records: Sequence[Record]) -> str:
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, name="as it should be", hoverinfo="skip")
     for k, r in enumerate(records):
         if r.outcomes.task == "classify" and len(r.outcomes):
-            bins = reliability(r.outcomes.p_up, r.outcomes.up)
-            most = max(b.rows for b in bins)
+            bins = [b for b in reliability(r.outcomes.p_up, r.outcomes.up) if b.rows >= ROWS_MIN]
+            most = max((b.rows for b in bins), default=1)
             figure.add_scatter(x=[round(b.said, 6) for b in bins], y=[round(b.came_true, 6) for b in bins], mode="lines+markers", name=escape(r.label),
                                line={"color": _color(k), "width": 1.2}, customdata=[b.rows for b in bins],
                                marker={"size": [round(5 + 11 * math.sqrt(b.rows / most), 2) for b in bins]},

@@ -17,17 +17,19 @@ _LAYER_VERDICTS = ("not applicable", "passed", "refused")
 
 
 def models_of(run: "StoredRun", decision: dict[str, Any]) -> dict[str, Any]:
-    """`predictions` and `votes` of the models that the strategy's rules look at, members of ensembles too and the model that the validator
-    watches; `validation`: the verdict on the signal, layer by layer, None where it was not asked. Empty where the run has no models."""
+    """`predictions` and `votes` of the models that the strategy's rules look at, and of the one that the validator watches, members of
+    ensembles too, with `named` where a rule names it; `validation`: the verdict on the signal, layer by layer, None where it was not
+    asked. Empty where the run has no models."""
     made = run.plan
     spec = next((s for s in made.specs if s.name == decision["strategy"]), None)
     watched = made.config.validator.model if made.config.validator is not None else ""
-    seen = models_seen(made, spec) if spec is not None else ()
+    seen = {watched, *(n for m in made.models if m.name == watched for n in m.members)}
+    seen.update(models_seen(made, spec) if spec is not None else ())
     named = models_named(made, spec) if spec is not None else ()
     predictions: dict[str, dict[str, Any]] = {}
     votes = []
     for m in made.models:
-        if m.name not in seen and m.name != watched:
+        if m.name not in seen:
             continue
         row = _last(run, VOTES if m.kind == "ensemble" else PREDICTIONS, m.name, decision)
         if row is not None and m.kind == "ensemble":

@@ -103,8 +103,8 @@ def test_losses_that_fall_are_an_alert_and_never_a_reset() -> None:
     drift = {"detector": "CUSUM", "action": "reset", "parameters": {"block": 3, "reference": 20}}
     learner = Online(config("classify", ["LogisticRegression"], drift=drift), "k")
     tape = rows(600)
-    actions = [learner.learn(x, v, up, 0.5 + (0.02 if k % 2 else -0.02) if k < 300 else 0.95 if up else 0.05)
-               for k, (x, v, up) in enumerate(tape)]
+    right = [(0.52 if k % 2 else 0.48) if k < 300 else 0.95 for k in range(600)]
+    actions = [learner.learn(x, v, up, p if up else 1 - p) for p, (x, v, up) in zip(right, tape, strict=True)]
     assert "alert" in actions and "reset" not in actions and learner.version == 0
 
 

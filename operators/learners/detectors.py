@@ -1,7 +1,7 @@
 """Drift of a learner's losses: our CUSUM and River's ADWIN, Page-Hinkley and KSWIN behind one monitor.
 
 The monitor is a state machine over losses, in their order. Losses of overlapping labels are not independent, so it looks at means of
-blocks of them, as long as the horizon; the first `reference` blocks say what is usual, and what a detector sees is how many standard
+blocks of them, twice as long as the horizon; the first `reference` blocks say what is usual, and what a detector sees is how many standard
 deviations of those a block lies off. After an alarm it begins again, reference included.
 
 With the parameters below, false alarms in 14,400 losses (10 days of minutes) of a process that does not change, the mean over 30 seeds in

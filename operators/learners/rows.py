@@ -137,12 +137,13 @@ def scored(code: int, role: int, task: str, labels: Rows, score: Floats, p_up: F
 
 
 def shift_rows(m: Named, shifts: Sequence[Shift], bars: Rows) -> Rows:
-    """Drift that an online learner saw in its own losses."""
+    """Drift that an online learner saw in its own losses; without a detector it resets itself where its numbers are no longer finite."""
     out = _drift(m.code, len(shifts))
     for k, shift in enumerate(shifts):
         bar = bars[shift.row]
         out[k]["ts_event_ns"], out[k]["seq"], out[k]["symbol"] = bar["ts_event_ns"], bar["seq"], bar["symbol"]
-        out[k]["detector"], out[k]["action"] = DETECTORS.index(_DETECTOR_OF[m.config.drift.detector]), DRIFT_ACTIONS.index(shift.action)
+        out[k]["detector"] = DETECTORS.index(_DETECTOR_OF.get(m.config.drift.detector, "performance"))
+        out[k]["action"] = DRIFT_ACTIONS.index(shift.action)
         out[k]["statistic"], out[k]["bound"] = shift.statistic, shift.bound
     return out
 
