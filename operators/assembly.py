@@ -1,8 +1,8 @@
 """From a configuration to operators: the market shard's chain and the account's. Everything that runs them uses these two.
 
-Where every model is a symbol's own, learning and strategies are in the market shard. Where models share what they learn over symbols
-(pooled learners, ensembles, registered models, whose drift and accuracy are watched over all), both come after the alignment, in front
-of the desk: so results do not depend on the number of shards.
+Without models and validator the strategies are in the market shard. Models share what they learn over symbols (pooled learners, the
+accuracy and the usual score of each, an ensemble's calibration), so with them learning and strategies come after the alignment, in front
+of the desk: results do not depend on the number of shards.
 """
 
 from collections.abc import Sequence
@@ -50,8 +50,8 @@ class Plan:
 
     @property
     def in_shards(self) -> bool:
-        """Whether learning and strategies are in the market shard."""
-        return all(m.kind == "river" and m.scope == "symbol" for m in self.models) and self.config.validator is None
+        """Whether strategies are in the market shard."""
+        return not self.models and self.config.validator is None
 
 
 def plan(config: Config, specs: Sequence[StrategySpec], artefacts: Artefacts | None = None) -> Plan:
@@ -87,13 +87,13 @@ def _features_of_rules(config: Config, specs: Sequence[StrategySpec]) -> dict[in
         for name in names:
             if name in said and said[name] != interval_ns:
                 own = timeframe_text(said[name])
-                raise UserError(f'a rule on {timeframe_text(interval_ns)} names "{name}", and that model is on {own}; write {name}@{own}')
+                raise UserError(f'a rule on {timeframe_text(interval_ns)} names "{name}", and that model is on {own}; write {own}:{name}')
         needed[interval_ns] = [name for name in names if name not in said]
     return needed
 
 
 def market_chain(plan: Plan) -> Chain:
-    """quality → bars → features (→ learners → strategies, where they are in the shard), for one shard."""
+    """quality → bars → features (→ strategies, where they are in the shard), for one shard."""
     config = plan.config
     try:
         quality = QualityConfig(**config.quality)

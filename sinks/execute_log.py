@@ -7,6 +7,7 @@ messages over in batches of a bounded number.
 
 import asyncio
 import contextlib
+import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class KafkaLog:
         self._closing = threading.Event()
         self._caught_up = False
         self._threads: list[threading.Thread] = []
+        self._ends_asked: queue.SimpleQueue[tuple[str, int, asyncio.Future[int]]] = queue.SimpleQueue()
 
     @property
     def caught_up(self) -> bool:
@@ -120,6 +122,7 @@ class KafkaLog:
         try:
             while not self._closing.is_set():
                 first = self._consumer.poll(POLL_S)
+                self._tell_ends()
                 found = [] if first is None else [first, *self._consumer.consume(BATCH_MESSAGES - 1, 0)]
                 messages = [m for m in (self._message(raw, behind) for raw in found) if m is not None]
                 if self._noted.fatal is not None:
@@ -186,16 +189,7 @@ class KafkaLog:
         acknowledged: asyncio.Future[int | None] = self._loop.create_future()
 
         def delivered(error: KafkaError | None, message: Any) -> None:
-            def settle() -> None:
-                if acknowledged.done():
-                    return
-                if error is not None:
-                    acknowledged.set_exception(explained(self.kafka, error, self._noted))
-                else:
-                    acknowledged.set_result(offset_of(message))
-
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(settle)
+            self._settle(acknowledged, explained(self.kafka, error, self._noted) if error is not None else offset_of(message))
 
         partition = self._reports_partition if table == "reports" else self._dead_partition
         while True:
@@ -207,14 +201,35 @@ class KafkaLog:
             except KafkaException as error:
                 raise explained(self.kafka, error, self._noted) from None
         offset = await acknowledged
-        return await asyncio.to_thread(self._last_offset, table, partition) if offset is None else offset
+        if offset is None:
+            # whoever has read up to the end of now has read what was acknowledged before
+            end: asyncio.Future[int] = self._loop.create_future()
+            self._ends_asked.put((table, partition, end))
+            offset = await end - 1
+        return offset
 
-    def _last_offset(self, table: str, partition: int) -> int:
-        """Of what is on a partition now: whoever has read up to it has read whatever was acknowledged before."""
-        try:
-            return int(self._consumer.get_watermark_offsets(TopicPartition(self._topic[table], partition), timeout=WATERMARK_S)[1]) - 1
-        except KafkaException as error:
-            raise explained(self.kafka, error, self._noted) from None
+    def _tell_ends(self) -> None:
+        """Answer where partitions end. In the reading thread: asked from another one while it polls, librdkafka may never answer."""
+        while not self._ends_asked.empty():
+            table, partition, answer = self._ends_asked.get()
+            try:
+                place = TopicPartition(self._topic[table], partition)
+                self._settle(answer, self._consumer.get_watermark_offsets(place, timeout=WATERMARK_S)[1])
+            except KafkaException as error:
+                self._settle(answer, explained(self.kafka, error, self._noted))
+
+    def _settle(self, answer: "asyncio.Future[Any]", found: Any) -> None:
+        """Give what a thread found, or the error that it met, to whoever waits for it."""
+        def settle() -> None:
+            if answer.done():
+                return
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(settle)
 
     def _acknowledge(self) -> None:
         """The thread in which acknowledgements arrive."""

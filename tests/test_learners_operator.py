@@ -33,7 +33,8 @@ VOTE = {"kind": "ensemble", "members": ["logit", "passive", "tree"], "consensus"
 RULE = {"name": "votes", "timeframe": "1m", "entry": {"long": "vote.direction > 0", "short": "vote.direction < 0"},
         "exit": {"long": "vote.direction <= 0", "short": "vote.direction >= 0"}, "hold_bars": 10}
 ALONE = {"models": {"logit": LOGIT, "tree": TREE}, "strategies": [{**RULE, "entry": "logit.p_up > 0.5", "exit": "tree.p_up < 0.5"}]}
-SHARED = {"models": {"logit": LOGIT, "passive": PASSIVE, "tree": TREE, "vote": VOTE}, "strategies": [RULE],
+REGRESSOR = {**LOGIT, "task": "regress", "pipeline": ["StandardScaler", "LinearRegression"]}
+SHARED = {"models": {"logit": LOGIT, "passive": PASSIVE, "tree": TREE, "linear": REGRESSOR, "vote": VOTE}, "strategies": [RULE],
           "validator": {"model": "vote", "hits_min": 0.4, "labels_min": 50}}
 
 
@@ -99,7 +100,7 @@ def test_everything_is_reached(which: str) -> None:
     predictions = made["predictions"]
     assert set(np.unique(predictions["state"])) >= {0, 1} and (predictions["learned"].max() > 50)
     assert np.isnan(predictions["p_up"][predictions["state"] != 0]).all()
-    assert planned(which).in_shards == (which == "alone")
+    assert not planned(which).in_shards
 
 
 @pytest.mark.parametrize("which", ["alone", "shared"])
@@ -166,7 +167,7 @@ def test_a_label_is_never_released_before_its_horizon_and_is_learned_once() -> N
 def test_scores_are_what_was_said_of_the_labels_bar() -> None:
     made = expected("shared")
     said = {(r["model"], r["symbol"], r["ts_open_ns"]): r for r in made["predictions"] if r["state"] == 0}
-    scores = made["scores"][made["scores"]["model"] < 4]
+    scores = made["scores"][made["scores"]["model"] < 5]
     assert len(scores) > 100
     for r in scores:
         p = said[r["model"], r["symbol"], r["ts_open_ns"]]
@@ -285,6 +286,6 @@ def test_models_that_cannot_work_together_are_a_users_mistake(models: Any, said:
 
 def test_a_rule_that_names_a_model_of_another_timeframe_says_how_to_write_it() -> None:
     document = {"models": {"a": {**LOGIT, "timeframe": "5m"}}, "strategies": [{**RULE, "entry": "a.p_up > 0.5", "exit": "close < open"}]}
-    with pytest.raises(UserError, match=r"that model is on 5m; write a.p_up@5m"):
+    with pytest.raises(UserError, match=r"that model is on 5m; write 5m:a.p_up"):
         make_plan(parse_config(document, "t"), None)
 

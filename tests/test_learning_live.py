@@ -175,7 +175,7 @@ def test_the_state_at_random_places_is_that_of_learners_that_were_put_back_there
             rest = chain.step(rest)
         learners = chains[1].operators[0]
         assert states(learners) == scratch  # type: ignore[arg-type]
-    assert len(scratch) == 3 + 1 + 3 and all(s["learned"] > 50 for s in scratch)
+    assert len(scratch) == 3 + 1 + 3 + 3 and all(s["learned"] > 50 for s in scratch)
 
 
 def test_the_state_of_a_recorded_run(tmp_path: Path, registry: Registry) -> None:

@@ -53,7 +53,7 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("name", [STOPPED_RUN, CUT_RUN])
+@pytest.mark.parametrize("name", [STOPPED_RUN, CUT_RUN], ids=["stopped", "cut"])
 def test_its_figures_come_from_its_tables(frames: list[Frame], name: str, capsys: pytest.CaptureFixture[str]) -> None:
     fills, equity = of(frames, FILLS), of(frames, EQUITY)
     trips = fills["trade_pnl"][fills["closed"] == 1] / UNITS
@@ -122,7 +122,7 @@ def test_a_replay_finds_them_by_position() -> None:
     assert ticks_of(Positions(), {"first_seq": 3, "last_seq": 9}) == ([{"seq": 3}, {"seq": 9}], BY_POSITION)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", [STOPPED_RUN, CUT_RUN])
+@pytest.mark.parametrize("name", [STOPPED_RUN, CUT_RUN], ids=["stopped", "cut"])
 def test_the_audit_verifies_what_is_stored_and_names_what_is_not(frames: list[Frame], name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(of(frames, TRADES)) > BLOCK  # the chain has blocks of them, and the archive no rows under this run
     assert audit_verify_command(name, warehouse_url(), True) == 0

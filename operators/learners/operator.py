@@ -67,8 +67,6 @@ class Learners:
         tables: dict[str, Rows] = {}
         for spec in OUTPUTS:
             parts = [each.tables[spec.name] for each in made if spec.name in each.tables]
-            if spec is SWITCHES and frame.part:
-                continue  # every shard switches; the first one says so
             if parts:
                 rows_out = np.concatenate(parts)
                 tables[spec.name] = rows_out[np.lexsort((rows_out["symbol"], rows_out["seq"]))] if len(parts) > 1 else parts[0]

@@ -40,7 +40,7 @@ def learners_at(made: Plan, frames: Iterable[Frame], place: Place, progress: Cal
     """The operator as it was there. UserError where the plan has no models."""
     if not made.models:
         raise UserError("the run has no models; name some under `models:` in its configuration")
-    chain = market_chain(made) if made.in_shards else Chain([market_chain(made), account_chain(made)])
+    chain = Chain([market_chain(made), account_chain(made)])
     rows = 0
     for frame in frames:
         chain.step(place.before(frame))
