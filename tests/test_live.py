@@ -103,14 +103,14 @@ def test_a_change_in_a_limit_is_located(kafka: KafkaConfig, tmp_path: Path, monk
     command(kafka)
     ingest(kafka)
     run(plan_for(kafka, tmp_path))
-    stricter = parity_module.desk
+    stricter = parity_module.account_chain
 
     def changed(made: Any, *args: Any) -> Any:
-        money = stricter(made, *args)
-        money.desk.policy["positions_max"] = 0
-        return money
+        chain = stricter(made, *args)
+        chain.operators[-1].desk.policy["positions_max"] = 0
+        return chain
 
-    monkeypatch.setattr(parity_module, "desk", changed)
+    monkeypatch.setattr(parity_module, "account_chain", changed)
     result = kafka_parity(kafka, "r")
     found = result["difference"]
     assert not result["ok"] and (found["stage"], found["table"]) == ("gate", "decisions")

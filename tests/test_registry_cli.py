@@ -45,7 +45,7 @@ class Penstock:
 
 @pytest.fixture
 def penstock(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Penstock:
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setattr("cli.output.out.width", 250)
     made = Registry(tmp_path / "models")
     made.register(artefact(1, metrics={"accuracy": 0.51}, data={"rows": 1000}), tag="first")
     made.register(artefact(2, parameters={"num_leaves": 63}, metrics={"accuracy": 0.53}, data={"rows": 2000}), tag="exp1", parent=1)

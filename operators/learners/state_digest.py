@@ -86,7 +86,7 @@ class _Walk:
             return _put(out, name, b"", (value.func, value.args, value.keywords))
         if isinstance(value, types.MethodType):
             return _put(out, "method", value.__func__.__qualname__.encode(), (value.__self__,))
-        if type(value).__module__ == "random" or isinstance(value, np.random.RandomState):
+        if type(value).__module__ == "random" or type(value).__name__ == "RandomState":
             return _put(out, name, b"", (value.getstate() if hasattr(value, "getstate") else value.get_state(legacy=True),))
         if hasattr(value, "__dict__") or hasattr(type(value), "__slots__"):
             return _put(out, name, b"", _attributes(value))
