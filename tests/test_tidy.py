@@ -48,7 +48,7 @@ def attributes(module: ast.Module) -> Iterator[tuple[int, str]]:
 def ambient(module: ast.Module, may_read: bool) -> list[str]:
     """What a file that thinks must not touch."""
     banned = AMBIENT if may_read else AMBIENT | {"os", "pathlib", "shutil", "io", "glob", "sys"}
-    found = [f"line {line}: imports {name}" for line, name in imported(module) if name.split(".")[0] in banned]
+    found = [f"line {line}: imports {name}" for line, name in imported(module) if name.split(".")[0] in banned and name != "io.BytesIO"]
     found += [f"line {line}: {name}" for line, name in attributes(module)
               if name in ("np.random", "numpy.random") or (not may_read and name == "os.environ")]
     for node in ast.walk(module):

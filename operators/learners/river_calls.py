@@ -5,10 +5,10 @@ warns of nothing here: what is not finite is seen by who asks.
 """
 
 import copyreg
-import io
 import math
 import pickle
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -142,7 +142,7 @@ def clip_weights(model: Any, limit: float) -> None:
 def dumped(state: object) -> bytes:
     """A pickle of a learner's state. The generators of River's distributions stay out: nothing that learns draws from them, and they
     are nine tenths of a forest's bytes."""
-    out = io.BytesIO()
+    out = BytesIO()
     pickler = pickle.Pickler(out, protocol=5)
     pickler.dispatch_table = {**copyreg.dispatch_table, **dict.fromkeys(_DISTRIBUTIONS, _without_generator)}
     pickler.dump(state)
@@ -162,10 +162,10 @@ def _without_generator(value: Any) -> tuple[Any, ...]:
 
 
 def rekeyed(model: Any) -> None:
-    """Keep the rules of a rule learner under their addresses of this process, as River does, so that a new one never takes the place of
-    one that was read back."""
+    """Number the rules of a rule learner that was read back below zero: River keeps a new one under its address in this process, which
+    is positive and may be what an old one had elsewhere."""
     last = steps_of(model)[-1]
     if isinstance(last, rules.AMRules):
-        last._rules = {hash(rule): rule for rule in last._rules.values()}
+        last._rules = {-number: rule for number, rule in enumerate(last._rules.values(), 1)}
     for each in last if isinstance(last, base.Ensemble) else ():
         rekeyed(each)
