@@ -29,6 +29,7 @@ from operators.market.sequence import Sequencer
 from operators.market.shards import split
 from schemas.errors import PenstockError
 from schemas.frame import Frame
+from schemas.tables_desk import NEW, ORDERS
 from sources.journal import Entry
 from telemetry import metrics
 from telemetry.frames import frame_made, frame_read
@@ -41,7 +42,8 @@ RecoveryError = (NoPartitionsError, MissingPartitionsError, InconsistentPartitio
 
 
 class Outlet(Protocol):
-    """Where frames leave: `write` takes one, `flush` returns when all that was taken is safe."""
+    """Where frames leave: `write` takes one, `flush` returns when all that was taken is safe. Before anything leaves it calls the `settle`
+    that it was opened with, which returns when the journal up to here is safe."""
 
     def write(self, frame: Frame) -> None: ...
     def flush(self) -> None: ...
@@ -56,7 +58,7 @@ class Wiring:
     plan: Plan
     run: str
     feed: Callable[[], Feed]
-    outlet: Callable[[], Outlet]
+    outlet: Callable[[Callable[[], None]], Outlet]
     shards: int = 1
     external: bool = False
     hold_s: float = 30.0
@@ -101,7 +103,7 @@ class LivePartition(StatefulSourcePartition[Frame, Any]):
             return []
         self._busy_until = now + BUSY_S
         read = time.perf_counter()
-        metrics.FRAME_SECONDS.labels(stage="read").observe(read - began)
+        metrics.one(metrics.FRAME_SECONDS, "read").observe(read - began)
         number, first = self.sequencer.number, self.sequencer.position
         made = self.sequencer.step(taken.arrivals, self.feed.names, skip)
         self.feed.keep(Entry(number, taken.ranges, skip, made.frame.frontier_ns, first, self.sequencer.position - first))
@@ -118,7 +120,7 @@ class LivePartition(StatefulSourcePartition[Frame, Any]):
         frame_read(made.frame)
         if taken.written_ms and len(self.wiring.written_ms) < FRAMES_INSIDE_MAX:
             self.wiring.written_ms[number] = taken.written_ms
-        metrics.FRAME_SECONDS.labels(stage="sequence").observe(time.perf_counter() - read)
+        metrics.one(metrics.FRAME_SECONDS, "sequence").observe(time.perf_counter() - read)
         return [made.frame]
 
     def _bound(self, held: int) -> None:
@@ -182,21 +184,23 @@ class LiveSource(FixedPartitionedSource[Frame, Any]):
 class _OutPartition(StatefulSinkPartition[Frame, None]):
     def __init__(self, wiring: Wiring) -> None:
         self.wiring = wiring
-        self.outlet = wiring.outlet()
+        self.outlet = wiring.outlet(self._settle)
 
     def write_batch(self, values: list[Frame]) -> None:
         began = time.perf_counter()
-        if self.wiring.settle is not None:
-            self.wiring.settle()
         for frame in values:
             self.outlet.write(frame)
             frame_made(frame, self.wiring.plan.config.account, frame.tables)
             written_ms = self.wiring.written_ms.pop(frame.number, 0)
-            if written_ms and "orders" in frame.tables:
+            if written_ms and (frame.rows(ORDERS)["state"] == NEW).any():
                 metrics.ORDER_LATENCY_SECONDS.observe(max(0.0, time.time() - written_ms / 1000))
             if self.wiring.seen is not None:
                 self.wiring.seen(frame)
-        metrics.FRAME_SECONDS.labels(stage="sink").observe(time.perf_counter() - began)
+        metrics.one(metrics.FRAME_SECONDS, "sink").observe(time.perf_counter() - began)
+
+    def _settle(self) -> None:
+        if self.wiring.settle is not None:
+            self.wiring.settle()
 
     def snapshot(self) -> None:
         self.outlet.flush()

@@ -13,7 +13,7 @@ from schemas.codec import decode_ipc, from_arrow, names_in
 from schemas.codec_features import FEATURES, SEPARATOR
 from schemas.codec_json import decode_json
 from schemas.config_live import KafkaConfig
-from schemas.frame import FeatureRows
+from schemas.frame import FeatureRows, appended
 from schemas.tables import Rows, TableSpec
 from schemas.topics import TOPICS
 
@@ -34,7 +34,7 @@ def merged_rows(parts: Sequence[Rows], dtype: np.dtype[Any]) -> Rows:
     """Rows one after the other."""
     if not parts:
         return np.zeros(0, dtype)
-    return np.concatenate([p.view(f"V{dtype.itemsize}") for p in parts]).view(dtype)
+    return appended(parts)
 
 
 def feature_columns(names: Sequence[str]) -> np.dtype[Any]:

@@ -13,7 +13,7 @@ from research.learning.resolving import planned
 from research.parity import Again, Input, compare, fed_by, rerun
 from research.parity_records import KafkaRecorded, Recorded, WarehouseRecorded
 from research.recording import config_of
-from research.running import STOPPED
+from research.running import HELD_FRAMES, STOPPED
 from research.stored import StoredRun
 from schemas.config_live import KafkaConfig
 from schemas.errors import UserError, unknown
@@ -80,7 +80,8 @@ def kafka_parity(kafka: KafkaConfig, run: str, ts_from: int | None = None, ts_to
     """Parity of a run on a broker's topics."""
     given = kafka_recording(kafka, run)
     stopped, external = given.records[-1]["state"] == STOPPED, bool(json.loads(given.records[0]["data"])["external"])
-    return verdict(run, given.plan, given.source(), given.source, KafkaRecorded(kafka, run), stopped, external, ts_from, ts_to)
+    return verdict(run, given.plan, given.source(), given.source, KafkaRecorded(kafka, run), stopped, external, ts_from, ts_to,
+                   2 * HELD_FRAMES)
 
 
 def local_parity(folder: Path, url: str, run: str, ts_from: int | None = None, ts_to: int | None = None) -> dict[str, Any]:
@@ -97,13 +98,13 @@ def local_parity(folder: Path, url: str, run: str, ts_from: int | None = None, t
 
 
 def verdict(run: str, made: Plan, source: Input, second: Callable[[], Input], recorded: Recorded, stopped: bool, external: bool,
-            ts_from: int | None, ts_to: int | None) -> dict[str, Any]:
-    """Replay and compare."""
+            ts_from: int | None, ts_to: int | None, held: int = 0) -> dict[str, Any]:
+    """Replay and compare. held: so many frames before the newest row may be on the topics in part."""
     from research.replaying import warm_up
     warm_up(made)
     again = Again()
     rerun(made, source.frames(), external, again)
-    horizon, unpublished = (None, 0) if stopped else published(recorded, again, made, source.entries)
+    horizon, unpublished = (None, 0) if stopped else published(recorded, again, made, source.entries, held)
 
     def keep(rows: Rows) -> Rows:
         mask = np.ones(len(rows), bool)
@@ -125,10 +126,11 @@ def verdict(run: str, made: Plan, source: Input, second: Callable[[], Input], re
     return result
 
 
-def published(recorded: Recorded, again: Again, made: Plan, entries: list[Entry]) -> tuple[int, int]:
+def published(recorded: Recorded, again: Again, made: Plan, entries: list[Entry], held: int) -> tuple[int, int]:
     """The tape position up to which a run that did not stop has surely published, and how many frames of its journal lie beyond.
 
-    The frame of the last row that is there may be there in part, so it does not count.
+    The frame of the last row that is there may be there in part, so it does not count; nor do frames before it that the run may have held
+    back when it ended, see `research.running.KafkaOutlet`: those of the group that waited and of the one that was on its way.
     """
     from research.parity import STAGES
     symbols = recorded.symbols(again.symbols)
@@ -137,6 +139,6 @@ def published(recorded: Recorded, again: Again, made: Plan, entries: list[Entry]
         for spec in specs:
             rows = recorded.rows(spec, symbols, made.names)
             last = max(last, int(rows["seq"].max()) if len(rows) else -1)
-    entry = next((e for e in entries if e.first_seq <= last < e.first_seq + e.rows), None)
-    horizon = 0 if entry is None else entry.first_seq
+    at = next((k for k, e in enumerate(entries) if e.first_seq <= last < e.first_seq + e.rows), 0)
+    horizon = entries[max(0, at - held)].first_seq if entries else 0
     return horizon, sum(1 for e in entries if e.rows and e.first_seq >= horizon)

@@ -25,50 +25,91 @@ from schemas.codec_features import FEATURES
 from schemas.config import Config, config_document, parse_config
 from schemas.config_live import KafkaConfig
 from schemas.errors import PenstockError, UserError
-from schemas.frame import Frame
+from schemas.frame import Frame, together
 from schemas.tables import BARS, BEATS, LATE, REJECTED, SIGNALS, TableSpec
-from schemas.tables_desk import AUDIT, DECISIONS, EQUITY, FILLS, FUNDING_RATES, LEDGER, ORDERS, POSITIONS, RUNS
+from schemas.tables_desk import AUDIT, DECISIONS, EQUITY, FILLS, FUNDING_RATES, LEDGER, NEW, ORDERS, POSITIONS, RUNS
 from schemas.tables_live import APPROVED, REPORTS
 from schemas.tables_models import MODEL_TABLES
 from sinks.clickhouse import ClickHouseSink
 from sinks.kafka import KafkaSink
 from sources.local_log import LocalLog
 
+AT_ONCE: tuple[TableSpec, ...] = (APPROVED, ORDERS)
+"""What somebody waits for."""
 MADE: tuple[TableSpec, ...] = (
-    APPROVED, ORDERS, FILLS, DECISIONS, LEDGER, POSITIONS, EQUITY, SIGNALS, BARS, *MODEL_TABLES, FEATURES, REJECTED, LATE, AUDIT,
+    FILLS, DECISIONS, LEDGER, POSITIONS, EQUITY, SIGNALS, BARS, *MODEL_TABLES, FEATURES, REJECTED, LATE, AUDIT,
 )
-"""What a run publishes, what somebody waits for first."""
+"""What else a run publishes."""
+HELD_FRAMES, HELD_ROWS, HELD_S = 8, 4_000, 0.05
+"""So many frames, rows or seconds at most wait to be published together."""
 STOPPED = "stopped"
+Settle = Callable[[], None]
 Frames = Callable[[int, Callable[[], bool]], Iterator[Frame]]
 
 
 class KafkaOutlet:
-    """The tables of every frame to their topics."""
+    """The tables of every frame to their topics. Approvals and orders leave as soon as there is a new one; the rest of a few frames leaves
+    together, since a message costs about the same whether it carries one row or fifty. A group is begun when the one before it is with
+    the broker."""
 
-    def __init__(self, kafka: KafkaConfig, run: str, made: Plan) -> None:
+    def __init__(self, kafka: KafkaConfig, run: str, made: Plan, settle: Settle) -> None:
         self.sink = KafkaSink(kafka, run, made.config.account)
         self.names = made.names
-        self.tables = MADE if made.config.live.record_features else tuple(s for s in MADE if s is not FEATURES)
+        self.later = MADE if made.config.live.record_features else tuple(s for s in MADE if s is not FEATURES)
+        self._settle = settle
+        self._orders: list[Frame] = []
+        """Frames whose orders have not left: none of them has a new one."""
+        self._held: list[Frame] = []
+        self._held_rows = 0
+        self._held_since = 0.0
 
     def write(self, frame: Frame) -> None:
-        self.sink.write_frame(frame, self.names, self.tables)
+        self._orders.append(frame)
+        if len(frame.rows(APPROVED)) or (frame.rows(ORDERS)["state"] == NEW).any():
+            self._order()
+        if not self._held:
+            self._held_since = time.monotonic()
+        self._held.append(frame)
+        self._held_rows += sum(len(rows) for rows in frame.tables.values())
+        if len(self._held) >= HELD_FRAMES or self._held_rows >= HELD_ROWS or time.monotonic() - self._held_since >= HELD_S:
+            self._publish()
+
+    def _order(self) -> None:
+        self._settle()
+        self.sink.write_frame(together(self._orders, AT_ONCE), self.names, AT_ONCE)
+        self._orders = []
+
+    def _publish(self) -> None:
+        if not self._held:
+            return
+        self._settle()
+        if not self.sink.acknowledged():
+            self.sink.flush()
+        if self._orders:
+            self._order()
+        self.sink.write_frame(together(self._held, self.later), self.names, self.later)
+        self._held, self._held_rows = [], 0
 
     def flush(self) -> None:
+        self._publish()
         self.sink.flush()
 
     def close(self) -> None:
+        self._publish()
         self.sink.close()
 
 
 class WarehouseOutlet:
     """The tables of every frame, input too, to the warehouse."""
 
-    def __init__(self, url: str, run: str, made: Plan) -> None:
+    def __init__(self, url: str, run: str, made: Plan, settle: Settle) -> None:
         self.sink = ClickHouseSink(url, run)
+        self._settle = settle
         self.names = made.names
         self.tables = (*RECORDED_TABLES, BEATS, FUNDING_RATES, REPORTS, APPROVED)
 
     def write(self, frame: Frame) -> None:
+        self._settle()
         for spec in self.tables:
             rows = frame.rows(spec)
             if len(rows):
@@ -115,12 +156,12 @@ class Running:
         shards = self._shards()
         if kafka is not None:
             feed: Callable[[], Feed] = lambda: KafkaFeed(kafka, self.run, self.plan.config.account, self.start, self.once)  # noqa: E731
-            outlet: Callable[[], Any] = lambda: KafkaOutlet(kafka, self.run, self.plan)  # noqa: E731
+            outlet: Callable[[Settle], Any] = lambda settle: KafkaOutlet(kafka, self.run, self.plan, settle)  # noqa: E731
         else:
             assert self.frames is not None
             frames = self.frames
             feed = lambda: LocalFeed(LocalLog(self.folder), frames, self.stop)  # noqa: E731
-            outlet = lambda: WarehouseOutlet(self.url, self.run, self.plan)  # noqa: E731
+            outlet = lambda settle: WarehouseOutlet(self.url, self.run, self.plan, settle)  # noqa: E731
         def seen(frame: Frame) -> None:
             self.symbols = frame.symbols
             if self.seen is not None:

@@ -5,7 +5,7 @@ others; a table that is absent is empty. Tables are NumPy structured arrays (`sc
 `FeatureRows`. Arrays in a frame are never written to after they were added.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,6 +68,30 @@ class Frame:
     def with_features(self, *features: FeatureRows) -> "Frame":
         """A copy with these feature sets added."""
         return replace(self, features=(*self.features, *features))
+
+
+def together(frames: Sequence[Frame], tables: Sequence[TableSpec]) -> Frame:
+    """These tables and all features of consecutive frames of one run as one frame, rows in their order."""
+    rows: dict[str, list[Rows]] = {}
+    for spec in tables:
+        found = [made for frame in frames if (made := frame.tables.get(spec.name)) is not None and len(made)]
+        if found:
+            rows[spec.name] = found
+    sets: dict[tuple[int, tuple[str, ...]], list[FeatureRows]] = {}
+    for frame in frames:
+        for f in frame.features:
+            if len(f.bars):
+                sets.setdefault((f.interval_ns, f.names), []).append(f)
+    features = tuple(FeatureRows(*key, appended([f.bars for f in parts]), np.concatenate([f.values for f in parts]))
+                     for key, parts in sets.items())
+    return replace(frames[-1], tables={name: appended(parts) for name, parts in rows.items()}, features=features)
+
+
+def appended(parts: Sequence[Rows]) -> Rows:
+    """Arrays of one table as one; as bytes, since NumPy copies records field by field."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([part.view(f"V{part.dtype.itemsize}") for part in parts]).view(parts[0].dtype)
 
 
 _empties: dict[str, Any] = {}

@@ -24,7 +24,7 @@ def frame_read(frame: Frame, tables: Iterable[str] = INPUTS) -> None:
         rows = frame.tables.get(name)
         if rows is None or len(rows) == 0:
             continue
-        metrics.ROWS.labels(table=name).inc(len(rows))
+        metrics.one(metrics.ROWS, name).inc(len(rows))
         if name in _TIMED:
             metrics.FRESHNESS_SECONDS.see(frame.symbols, rows["symbol"], rows["ts_event_ns"])
     if frame.frontier_ns > 0:
@@ -37,12 +37,12 @@ def frame_made(frame: Frame, account: str, tables: Iterable[str]) -> None:
     for name in tables:
         made = frame.tables.get(name)
         if made is not None and len(made) and name not in INPUTS and name != "account":
-            metrics.ROWS_MADE.labels(table=name).inc(len(made))
+            metrics.one(metrics.ROWS_MADE, name).inc(len(made))
     _decisions(frame)
     orders = frame.tables.get("orders")
     if orders is not None and len(orders):
         for state, n in _counted(orders["state"], ORDER_STATES):
-            metrics.ORDERS.labels(state=state).inc(n)
+            metrics.one(metrics.ORDERS, state).inc(n)
     fills = frame.tables.get("fills")
     if fills is not None and len(fills):
         metrics.FILLS.inc(len(fills))
@@ -64,7 +64,7 @@ def _decisions(frame: Frame) -> None:
     metrics.DECISIONS.inc(len(rows))
     metrics.ORDERS_APPROVED.inc(int(approved.sum()))
     for reason, n in _counted(rows["reason"][~approved], REASONS):
-        metrics.ORDERS_REFUSED.labels(reason=reason).inc(n)
+        metrics.one(metrics.ORDERS_REFUSED, reason).inc(n)
 
 
 _last: dict[str, tuple[int, ...]] = {}
@@ -80,11 +80,11 @@ def _account(frame: Frame, account: str) -> None:
         return
     _last[account] = now
     equity, peak, exposure, positions, open_orders, state = now
-    metrics.EQUITY.labels(account=account).set(equity / UNITS)
-    metrics.EXPOSURE.labels(account=account).set(exposure / UNITS)
-    metrics.POSITIONS.labels(account=account).set(positions)
-    metrics.OPEN_ORDERS.labels(account=account).set(open_orders)
-    metrics.DRAWDOWN.labels(account=account).set(max(0.0, (peak - equity) / peak) if peak > 0 else 0.0)
+    metrics.one(metrics.EQUITY, account).set(equity / UNITS)
+    metrics.one(metrics.EXPOSURE, account).set(exposure / UNITS)
+    metrics.one(metrics.POSITIONS, account).set(positions)
+    metrics.one(metrics.OPEN_ORDERS, account).set(open_orders)
+    metrics.one(metrics.DRAWDOWN, account).set(max(0.0, (peak - equity) / peak) if peak > 0 else 0.0)
     metrics.trading_state(account, state)
 
 

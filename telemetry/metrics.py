@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, TypeVar
 
@@ -34,6 +35,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 
 Flow = Literal["every", "pipeline", "desk", "execute", "ingest", "archive"]
 AnyCollector = TypeVar("AnyCollector", bound=Collector)
+Labelled = TypeVar("Labelled", Counter, Gauge, Histogram)
 Kind = Literal["counter", "gauge", "histogram", "info"]
 
 
@@ -191,6 +193,12 @@ def flow_started(flow: str, run: str = "") -> None:
     RUN.clear()
     RUN.labels(flow=flow, run=run).set(1)
     progressed()
+
+
+@cache
+def one(metric: Labelled, *values: str) -> Labelled:
+    """A metric with these label values, looked up once: for what is counted in every frame. Not for a metric that is cleared."""
+    return metric.labels(*values)
 
 
 def progressed() -> None:
