@@ -9,7 +9,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import cluster_main, run_main
 
-from dataflows.lift import lift, lift_aligned
+from dataflows.lift import lift, lift_aligned, shard_key
 from operators.assembly import Plan, account_chain, market_chain
 from operators.market.shards import split
 from schemas.frame import Frame
@@ -64,7 +64,7 @@ def backtest_flow(plan: Plan, frames: Iterator[Frame], collect: Callable[[Frame]
     """The dataflow of a backtest."""
     flow = Dataflow("backtest")
     tape = op.input("tape", flow, FrameSource(frames))
-    parts = op.flat_map("split", tape, lambda frame: [(f"shard-{p.part}", p) for p in split(frame, shards)])
+    parts = op.flat_map("split", tape, lambda frame: [(shard_key(p.part), p) for p in split(frame, shards)])
     market = op.stateful_batch("market", parts, lift(lambda: market_chain(plan)))
     account = op.map("account", market, lambda keyed: (plan.config.account, keyed[1]))
     decided = op.stateful_batch("desk", account, lift_aligned(lambda: account_chain(plan)))

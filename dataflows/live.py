@@ -23,7 +23,7 @@ from bytewax.recovery import InconsistentPartitionsError, MissingPartitionsError
 from bytewax.testing import cluster_main, run_main
 
 from dataflows.feeds import Feed
-from dataflows.lift import lift, lift_aligned
+from dataflows.lift import lift, lift_aligned, shard_key
 from operators.assembly import Plan, account_chain, market_chain
 from operators.market.sequence import Sequencer
 from operators.market.shards import split
@@ -226,7 +226,7 @@ def live_flow(w: Wiring) -> Dataflow:
     """The dataflow."""
     flow = Dataflow("live")
     tape = op.input("tape", flow, LiveSource(w))
-    parts = op.flat_map("split", tape, lambda frame: [(f"shard-{p.part}", p) for p in split(frame, w.shards)])
+    parts = op.flat_map("split", tape, lambda frame: [(shard_key(p.part), p) for p in split(frame, w.shards)])
     market = op.stateful_batch("market", parts, lift(lambda: market_chain(w.plan), "market"))
     account = op.map("account", market, lambda keyed: (w.plan.config.account, keyed[1]))
     decided = op.stateful_batch("desk", account, lift_aligned(lambda: account_chain(w.plan, w.external), "desk"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from operators.compiled import kernel
 from schemas.frame import FeatureRows, Frame
 from schemas.ids import name_id
 from schemas.tables import Rows
@@ -33,15 +34,28 @@ def split(frame: Frame, shards: int) -> list[Frame]:
         tables: dict[str, Rows] = {}
         for name, rows in frame.tables.items():
             if name not in _WHOLE:
-                tables[name] = rows[home[rows["symbol"]] == k]
+                tables[name] = rows.view(f"V{rows.dtype.itemsize}")[home[rows["symbol"]] == k].view(rows.dtype)
             elif name != "control" or k == 0:
                 tables[name] = rows
         parts.append(replace(frame, tables=tables, part=k, parts=shards))
     return parts
 
 
-def _order(rows: Rows) -> Any:
-    return np.lexsort((rows["symbol"], rows["seq"]))
+def _places(parts: Sequence[Rows]) -> list[Any]:
+    """For each part the places of its rows among all of them, in the order (seq, symbol, then as given)."""
+    order = np.lexsort((np.concatenate([p["symbol"] for p in parts]), np.concatenate([p["seq"] for p in parts])))
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return np.split(places, np.cumsum([len(p) for p in parts])[:-1])
+
+
+def _merged(parts: Sequence[Rows], places: Sequence[Any]) -> Rows:
+    """Rows of several parts at their places; as bytes, since NumPy copies records field by field."""
+    dtype = parts[0].dtype
+    out = np.empty(sum(len(p) for p in parts), f"V{dtype.itemsize}")
+    for part, at in zip(parts, places, strict=True):
+        out[at] = part.view(out.dtype)
+    return out.view(dtype)
 
 
 def join(parts: Sequence[Frame]) -> Frame:
@@ -53,15 +67,25 @@ def join(parts: Sequence[Frame]) -> Frame:
         if name in _WHOLE:
             tables[name] = parts[0].tables[name]
             continue
-        rows = np.concatenate([part.tables[name] for part in parts if name in part.tables])
-        tables[name] = rows[_order(rows)]
+        found = [np.ascontiguousarray(part.tables[name]) for part in parts if name in part.tables]
+        tables[name] = _merged(found, _places(found))
     features = []
     for interval_ns in dict.fromkeys(f.interval_ns for part in parts for f in part.features):
         sets = [f for part in parts for f in part.features if f.interval_ns == interval_ns]
-        bars = np.concatenate([f.bars for f in sets])
-        order = _order(bars)
-        features.append(FeatureRows(interval_ns, sets[0].names, bars[order], np.concatenate([f.values for f in sets])[order]))
+        places = _places([f.bars for f in sets])
+        values = np.empty((sum(len(f.bars) for f in sets), len(sets[0].names)))
+        for f, at in zip(sets, places, strict=True):
+            _scatter(f.values, at, values)
+        features.append(FeatureRows(interval_ns, sets[0].names, _merged([np.ascontiguousarray(f.bars) for f in sets], places), values))
     return replace(parts[0], tables=tables, features=tuple(features), part=0, parts=1)
+
+
+@kernel
+def _scatter(values: Any, at: Any, out: Any) -> None:
+    """Rows of `values` into the rows `at` of `out`."""
+    for i in range(len(values)):
+        for k in range(values.shape[1]):
+            out[at[i], k] = values[i, k]
 
 
 class Align:
