@@ -21,6 +21,8 @@ FAST: Mapping[str, object] = {
     "reconnect.backoff.ms": 100,
 }
 """Settings of librdkafka that make a reader quick; the options of the configuration win over them."""
+PATIENT: Mapping[str, object] = {**FAST, "fetch.min.bytes": 262_144, "fetch.wait.max.ms": 250}
+"""The same for a reader that may wait."""
 OWN_OFFSETS: Mapping[str, object] = {
     "group.id": "penstock",  # librdkafka has no consumer queue without a name of one
     "enable.auto.commit": False,
@@ -31,6 +33,6 @@ OWN_OFFSETS: Mapping[str, object] = {
 }
 
 
-def reader_settings(kafka: KafkaConfig) -> dict[str, str]:
-    """Quick, and without a group. UserError where an option contradicts that."""
-    return settings(kafka, OWN_OFFSETS, FAST)
+def reader_settings(kafka: KafkaConfig, patient: bool = False) -> dict[str, str]:
+    """Quick or patient, and without a group. UserError where an option contradicts that."""
+    return settings(kafka, OWN_OFFSETS, PATIENT if patient else FAST)

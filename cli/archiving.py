@@ -1,5 +1,6 @@
 """`penstock archive`: the topics into ClickHouse, for as long as it runs or up to where they end now."""
 
+import os
 import re
 from typing import Any
 
@@ -10,6 +11,9 @@ from cli.warehousing import warehouse_at
 from schemas.errors import UserError, unknown
 from schemas.topics import TOPICS
 
+NICE = 10
+"""How far it stands back, with the warehouse that it starts, for what shares its processors: a pipeline has orders to send."""
+
 
 def archive_command(config: str | None, servers: str | None, url: str | None, table: list[str] | None, group: str | None, once: bool,
                     rewind: bool, accept_loss: bool, process: str | None, as_json: bool) -> None:
@@ -19,6 +23,8 @@ def archive_command(config: str | None, servers: str | None, url: str | None, ta
         if name not in TOPICS:
             raise unknown("topic", name, TOPICS)
     share = _share(process)
+    if not once:
+        os.nice(NICE)
     from dataflows.archive import run_archive
     from telemetry.serve import start
     exporter = start(loaded.live, "archive", "", share[0])

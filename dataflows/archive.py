@@ -27,6 +27,8 @@ from telemetry import logs, metrics
 MESSAGES_MAX = 50_000
 """Of one poll: the bytes of a poll are bounded by what librdkafka fetches ahead."""
 POLL_S = 0.1
+GATHER_S, GATHER_BELOW = 0.25, 10_000
+"""After a poll that brought fewer messages it lets some gather: it is never in a hurry, and what runs beside it may be."""
 FLUSH_S, FLUSH_BEHIND_S = 1.0, 5.0
 """Live, rows are in the warehouse after a second; behind, inserts are larger."""
 ATTEMPTS = 90
@@ -114,6 +116,8 @@ class Archive:
         settled = said = clock()
         while not stopping() and not self._at_the_ends():
             taken = self.take()
+            if self._ends is None and 0 < taken < GATHER_BELOW:
+                time.sleep(GATHER_S)
             now = clock()
             if self._moved and now - settled >= (FLUSH_BEHIND_S if taken == MESSAGES_MAX else FLUSH_S):
                 self.settle()
@@ -188,7 +192,7 @@ def run_archive(kafka: KafkaConfig, warehouse: str, *, tables: Sequence[str] = (
         known = {} if rewind else offsets.committed(places)
         where = [p for p in starts(states, known, accept_loss) if (p.table, p.partition) in set(places)]
         ends = {(s.topic.table.name, p.partition): p.end for s in states for p in s.partitions}
-        reader = BatchReader(kafka, where)
+        reader = BatchReader(kafka, where, patient=True)
         begun(sum(max(0, ends[p.table, p.partition] - p.offset) for p in reader.positions()))
         with ClickHouseSink(warehouse, "", database=database, attempts=ATTEMPTS) as sink, KafkaSink(kafka, "", "archive") as letters:
             return Archive(reader, Unpacker(), sink, letters, offsets, ends if once else None, progress).run(stopping)

@@ -45,10 +45,11 @@ class BatchReader:
 
     Construction asks the broker for the bounds of every partition: PenstockError where an offset is gone (retention has passed it)
     or beyond the end, UserError where a topic or partition is missing. `native`: None takes the compiled way where librdkafka is
-    found, False forces confluent_kafka's own, which gives the same.
+    found, False forces confluent_kafka's own, which gives the same. patient: it may wait for many messages at once, which costs the
+    broker less.
     """
 
-    def __init__(self, kafka: KafkaConfig, positions: Sequence[Position], native: bool | None = None) -> None:
+    def __init__(self, kafka: KafkaConfig, positions: Sequence[Position], native: bool | None = None, patient: bool = False) -> None:
         self.kafka = kafka
         self.tables = tuple(dict.fromkeys(position.table for position in positions))
         self.topics = tuple(topic_of(kafka, table) for table in self.tables)
@@ -62,7 +63,7 @@ class BatchReader:
         self._check(positions)
         try:
             kind: Callable[..., Feed] = NativeFeed if self.native else PlainFeed
-            self._feed = kind(reader_settings(kafka), self.tables, self.topics)
+            self._feed = kind(reader_settings(kafka, patient), self.tables, self.topics)
         except Failed as failed:
             raise refused(kafka, failed.text) from None
         try:
