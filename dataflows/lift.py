@@ -11,7 +11,6 @@ from operators.protocol import Operator
 from schemas.frame import Frame
 from telemetry import metrics
 
-
 _SPREAD = (0, 4, 5, 7, 2, 8, 1, 22, 3, 10, 9, 11, 13, 15, 19, 29, 6, 12, 16, 17, 21, 25, 35, 45)
 """Bytewax gives a key to a worker by its hash: with these numbers shards are dealt out evenly to 2, 3, 4 and 8 workers."""
 

@@ -4,8 +4,10 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,6 +54,25 @@ def test_the_same_row_gives_the_same_number_in_any_batch(artefacts: dict[tuple[s
     assert np.array([predict(x[k:k + 1])[0] for k in range(100)]).tobytes() == whole[:100].tobytes()
     assert predict(x[::-1].copy()).tobytes() == whole[::-1].tobytes()
     assert predict(np.asfortranarray(x)).tobytes() == whole.tobytes()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(TASKS), st.integers(1, 9), st.sampled_from([2, 3, 31, 255]), st.booleans(), st.integers(0, 300))
+def test_lightgbm_is_the_librarys_number_to_the_bit(seed: int, task: str, features: int, leaves: int, holes: bool, rows: int) -> None:
+    """Models of every shape, trained on rows with and without missing values, asked in batches of every size."""
+    random = np.random.default_rng(seed)
+    x = np.round(random.normal(size=(400, features)), random.integers(0, 6))  # few values or many: thresholds are met exactly too
+    y = x.sum(axis=1) + random.normal(size=400)
+    given_x = np.where(random.random(x.shape) < 0.1, np.nan, x) if holes else x
+    objective = {"classify": "binary", "regress": "regression"}[task]
+    label = (y > 0).astype(float) if task == "classify" else y
+    booster = lightgbm.train({"objective": objective, "num_leaves": leaves, "min_data_in_leaf": 1, "verbose": -1, "num_threads": 1, "seed": 1},
+                             lightgbm.Dataset(given_x, label), num_boost_round=12)
+    ours = LOADERS["lightgbm"](Artefact(replace(card("lightgbm", features), task=task), booster.model_to_string().encode()))
+    asked = np.vstack([x, random.normal(size=(300, features))])[700 - rows:]
+    if rows:
+        assert ours.predict(asked).tobytes() == booster.predict(asked, num_threads=1).tobytes()
+    assert len(ours.predict(asked)) == rows
 
 
 def test_lightgbm_is_its_trees_walked_by_hand(artefacts: dict[tuple[str, str], Artefact]) -> None:

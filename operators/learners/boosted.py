@@ -1,8 +1,9 @@
 """Boosted trees at work: an artefact's bytes become a model that says the same number of the same row in whatever batch.
 
-Bytes are believed only after their structure was gone through tree by tree: the libraries follow child indices blindly, so that a
-damaged file could end the process. Whatever is wrong is a PenstockError, and then nothing was loaded. Categorical splits and linear
-leaves are refused: training here makes neither.
+Bytes are believed only after their structure was gone through tree by tree: who predicts follows child indices blindly, so that a
+damaged file could end the process. Whatever is wrong is a PenstockError, and then nothing was loaded. Categorical splits, linear
+leaves and zeros that count as missing are refused: training here makes none. LightGBM's trees are walked by `forest`, XGBoost's by
+the library.
 """
 
 import json
@@ -12,30 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from operators.learners.forest import FEATURES_MAX, Forest, Tree
 from operators.learners.protocol import Batch, Vector
 from schemas.artefact import Artefact
 from schemas.errors import PenstockError, UserError
 
 Rows = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_NO_NODES = np.empty(0, np.int64)
 _END = "\n\n\nend of trees\n"
 _HEAD = ("tree", "version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", "objective", "feature_names",
          "feature_infos", "tree_sizes")
 TREES_MAX = 100_000
 LEAVES_MAX = 1 << 20
-
-
-class LightGBM:
-    """A LightGBM booster that predicts on one thread."""
-
-    def __init__(self, text: str) -> None:
-        import lightgbm
-        # what follows the trees says how they were trained: no prediction needs it, and the library complains aloud of what it finds there
-        trees = text.partition(_END)[0] + _END
-        self._predict = lightgbm.Booster(model_str=trees).predict
-
-    def predict(self, rows: Rows) -> Vector:
-        return self._predict(rows, num_threads=1)  # type: ignore[return-value]  # of a dense matrix it is an array
 
 
 class XGBoost:
@@ -61,13 +51,7 @@ def xgboost_module() -> Any:
 def load_lightgbm(artefact: Artefact) -> Batch:
     """A LightGBM model from its text."""
     where = _place(artefact)
-    text = _text(artefact.payload, where)
-    check_lightgbm(text, len(artefact.card.features), where)
-    from lightgbm.basic import LightGBMError
-    try:
-        return LightGBM(text)
-    except (LightGBMError, ValueError) as error:
-        raise _damaged(where, str(error).split("\n")[0]) from None
+    return read_lightgbm(_text(artefact.payload, where), len(artefact.card.features), where)
 
 
 def load_xgboost(artefact: Artefact) -> Batch:
@@ -103,8 +87,8 @@ def _text(payload: bytes, where: str) -> str:
     return text
 
 
-def check_lightgbm(text: str, features: int, where: str) -> None:
-    """PenstockError where the text is not a complete LightGBM model of so many features."""
+def read_lightgbm(text: str, features: int, where: str) -> Forest:
+    """The trees of a text; PenstockError where it is not a complete LightGBM model of so many features."""
     head, *blocks = text.split("\n\nTree=")
     fields = _fields(head)
     if not head.startswith("tree\nversion=v4\n") or not blocks or tuple(fields) != _HEAD or fields["label_index"] != "0":
@@ -125,15 +109,17 @@ def check_lightgbm(text: str, features: int, where: str) -> None:
     sizes = [len("Tree=") + len(block) + len("\n\n") + (at == len(blocks) - 1) for at, block in enumerate(blocks)]
     if fields.get("tree_sizes", "").split() != [str(size) for size in sizes] or len(blocks) > TREES_MAX:
         raise _damaged(where, "the sizes of its trees are not those that it states")
-    for number, block in enumerate(blocks):
-        _check_lightgbm_tree(block, number, features, f"{where}: tree {number}")
+    if features > FEATURES_MAX:
+        raise _damaged(where, f"it is of more than {FEATURES_MAX} features")
+    trees = [_lightgbm_tree(block, number, features, f"{where}: tree {number}") for number, block in enumerate(blocks)]
+    return Forest(trees, fields["objective"] != "regression")
 
 
 def _fields(block: str) -> dict[str, str]:
     return dict(line.partition("=")[::2] for line in block.split("\n"))
 
 
-def _check_lightgbm_tree(block: str, number: int, features: int, where: str) -> None:
+def _lightgbm_tree(block: str, number: int, features: int, where: str) -> Tree:
     first, _, rest = block.partition("\n")
     fields = _fields(rest)
     if first != str(number):
@@ -141,19 +127,21 @@ def _check_lightgbm_tree(block: str, number: int, features: int, where: str) -> 
     leaves = _integer(fields.get("num_leaves"), where)
     if not 1 <= leaves <= LEAVES_MAX or fields.get("num_cat") != "0" or fields.get("is_linear", "0") != "0":
         raise _damaged(where, "its leaves or its kind of split")
-    _numbers(fields, "leaf_value", leaves, where)
+    values = _numbers(fields, "leaf_value", leaves, where)
     _numbers({"shrinkage": fields.get("shrinkage", "")}, "shrinkage", 1, where)
     if leaves == 1:
-        return
+        return Tree(_NO_NODES, np.empty(0), _NO_NODES, _NO_NODES, values)
     inner = leaves - 1
     column = _integers(fields, "split_feature", inner, where)
     left, right = _integers(fields, "left_child", inner, where), _integers(fields, "right_child", inner, where)
     decision = _integers(fields, "decision_type", inner, where)
     if not ((column >= 0) & (column < features)).all():
         raise _damaged(where, "a split is on no column")
-    if not ((decision >= 0) & (decision < 16) & (decision % 2 == 0)).all():
+    # bit 0: categorical, bit 1: where a missing value goes, bits 2 and 3: what counts as missing, of which zero (1) is never made here
+    if not ((decision >= 0) & (decision < 16) & (decision % 2 == 0) & (decision >> 2 != 1)).all():
         raise _damaged(where, "a kind of split is none")
-    for name in ("threshold", "split_gain", "internal_value", "internal_weight", "internal_count"):
+    threshold = _numbers(fields, "threshold", inner, where, infinite=True)  # where only missing values go the other way
+    for name in ("split_gain", "internal_value", "internal_weight", "internal_count"):
         _numbers(fields, name, inner, where)
     for name in ("leaf_weight", "leaf_count"):
         _numbers(fields, name, leaves, where)
@@ -162,6 +150,7 @@ def _check_lightgbm_tree(block: str, number: int, features: int, where: str) -> 
     if (np.sort(children) != np.concatenate([np.arange(-leaves, 0), np.arange(1, inner)])).any() or (
             (children >= 0) & (children <= parents)).any():
         raise _damaged(where, "its nodes do not hang together")
+    return Tree(column, threshold, left, right, values)
 
 
 def _integer(text: str | None, where: str) -> int:
@@ -177,7 +166,7 @@ def _integers(fields: Mapping[str, str], name: str, n: int, where: str) -> Ints:
     return numbers.astype(np.int64)
 
 
-def _numbers(fields: Mapping[str, str], name: str, n: int, where: str) -> Rows:
+def _numbers(fields: Mapping[str, str], name: str, n: int, where: str, infinite: bool = False) -> Rows:
     parts = fields.get(name, "").split(" ")
     if len(parts) != n:
         raise _damaged(where, f"{name} has {len(parts)} values instead of {n}")
@@ -185,7 +174,7 @@ def _numbers(fields: Mapping[str, str], name: str, n: int, where: str) -> Rows:
         numbers = np.array([float(part) for part in parts], np.float64)
     except ValueError:
         raise _damaged(where, f"{name} has a value that is no number") from None
-    if not np.isfinite(numbers).all():
+    if np.isnan(numbers).any() or not (infinite or np.isfinite(numbers).all()):
         raise _damaged(where, f"{name} has a value that is not finite")
     return numbers
 

@@ -18,8 +18,9 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 BLOCK = 256
 """Rows that go through all trees before the next ones do: their values and sums stay near."""
-FEATURES_MAX, NODES_MAX = 1 << 15, 1 << 24
-_NODE = NODES_MAX - 1
+FEATURES_MAX = 1 << 15
+_NODE = (1 << 24) - 1
+"""A node's place in its tree takes 24 bits, its feature 15."""
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,11 @@ MODEL_COLUMNS = ("p_up", "score", "direction", "confidence")
 
 def kernels() -> list[tuple[str, Callable[[], None]]]:
     """What there is to compile."""
+    from operators.learners.forest import warm as walk
     from operators.learners.pending import Pending
     empty = np.zeros(1, np.int64)
 
     def warm() -> None:
+        walk()
         Pending(1, 1, 1).step(empty, empty, np.zeros((1, 1)), np.zeros((1, 1), np.int64), empty[:0], empty[:0], 1)
     return [("learners", warm)]
