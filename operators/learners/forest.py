@@ -1,7 +1,7 @@
 """The trees of a LightGBM model as one compiled walk: the very bits of the library's `Booster.predict`, in half its time.
 
 A row goes left where its value is at most the threshold; the leaves that it reaches are summed in the order of the trees (LightGBM 4.6,
-`Tree::Predict`, `GBDT::Predict`). Four rows go down a tree together, so that one does not wait for another's memory.
+`Tree::Predict`, `GBDT::Predict`).
 """
 
 from collections.abc import Sequence
@@ -52,12 +52,9 @@ class Forest:
 
 
 def _packed(t: Tree) -> Ints:
-    """A word per node: its feature and its children, by their place in the tree. A leaf's is negative, and it is its own child."""
-    inner = len(t.feature)
-    left, right = (np.where(child < 0, inner + ~child, child) for child in (t.left, t.right))
-    at = inner + np.arange(len(t.leaf))
-    leaves = (at << 24 | at) | np.int64(-1 << 63)
-    return np.concatenate([t.feature << 48 | left << 24 | right, leaves]).astype(np.int64)
+    """A word per node: its feature and its children, by their place in the tree; a leaf's is -1."""
+    left, right = (np.where(child < 0, len(t.feature) + ~child, child) for child in (t.left, t.right))
+    return np.concatenate([t.feature << 48 | left << 24 | right, np.full(len(t.leaf), -1, np.int64)])
 
 
 @kernel
@@ -68,29 +65,13 @@ def _walk(columns: Floats, nodes: Ints, threshold: Floats, value: Floats, first:
         end = min(n, start + BLOCK)
         for t in range(len(first)):
             base = first[t]
-            i = start
-            while i + 4 <= end:
-                a, b, c, d = 0, 0, 0, 0
-                while True:
-                    at_a, at_b, at_c, at_d = nodes[base + a], nodes[base + b], nodes[base + c], nodes[base + d]
-                    if at_a & at_b & at_c & at_d < 0:
-                        break
-                    a = at_a >> (0 if columns[at_a >> 48 & 0x7FFF, i] > threshold[base + a] else 24) & _NODE
-                    b = at_b >> (0 if columns[at_b >> 48 & 0x7FFF, i + 1] > threshold[base + b] else 24) & _NODE
-                    c = at_c >> (0 if columns[at_c >> 48 & 0x7FFF, i + 2] > threshold[base + c] else 24) & _NODE
-                    d = at_d >> (0 if columns[at_d >> 48 & 0x7FFF, i + 3] > threshold[base + d] else 24) & _NODE
-                out[i] += value[base + a]
-                out[i + 1] += value[base + b]
-                out[i + 2] += value[base + c]
-                out[i + 3] += value[base + d]
-                i += 4
-            while i < end:
-                a = 0
-                while nodes[base + a] >= 0:
-                    at_a = nodes[base + a]
-                    a = at_a >> (0 if columns[at_a >> 48, i] > threshold[base + a] else 24) & _NODE
-                out[i] += value[base + a]
-                i += 1
+            for i in range(start, end):
+                at = 0
+                node = nodes[base]
+                while node >= 0:
+                    at = (node if columns[node >> 48, i] > threshold[base + at] else node >> 24) & _NODE
+                    node = nodes[base + at]
+                out[i] += value[base + at]
     if classify:
         for i in range(n):
             out[i] = 1.0 / (1.0 + exp(-out[i]))
