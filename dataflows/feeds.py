@@ -19,6 +19,9 @@ from sources.kafka_input import KafkaInput, Key, Taken
 from sources.kafka_topics import offsets_at
 from telemetry import metrics
 
+FIRST = ("control", "promotions")
+"""Steering that is on the log when a process starts is read before any other input."""
+
 
 class Feed(Protocol):
     """An input log with its journal. names: of symbols, by the codes of the arrivals. from_start: whether it is read from its beginning."""
@@ -78,6 +81,8 @@ class KafkaFeed:
         self.input = KafkaInput(self.kafka, self._first(journal) if resume is None else resume["next"],
                                 () if resume is None else resume["names"], self._dead)
         self._end = {key: self.input.end(key) for key in self.input.next}
+        # so that where they take effect does not hang on which partition answers first
+        self.input.first({key: end for key, end in self._end.items() if key[0] in FIRST})
         if not todo and number == 0:
             # where a run begins is in its journal, so that a crash before the first snapshot does not move it
             todo = [Entry(0, tuple(Range(*key, at, at) for key, at in sorted(self.input.next.items())), False, 0, 0, 0)]

@@ -65,6 +65,24 @@ class KafkaInput:
             self._dead(decoded.dead)
         return len(polled)
 
+    def first(self, wanted: Mapping[Key, int]) -> None:
+        """Read these partitions up to these offsets before anything else; PenstockError where nothing comes."""
+        def missing() -> list[Position]:
+            return [p for p in self._reader.positions() if p.offset < wanted.get((p.table, p.partition), 0)]
+
+        if not missing():
+            return
+        others = [key for key in self.next if key not in wanted]
+        deadline = time.monotonic() + EXACTLY_S_MAX
+        self.pause(others)
+        while left := missing():
+            if self._poll(0.05):
+                deadline = time.monotonic() + EXACTLY_S_MAX
+            elif time.monotonic() > deadline:
+                where = f"{self.kafka.prefix}{left[0].table} partition {left[0].partition} after offset {left[0].offset}"
+                raise PenstockError(f"the broker at {self.kafka.servers} gave nothing for {EXACTLY_S_MAX:.0f} s of {where}")
+        self.resume(others)
+
     def take(self, timeout_s: float) -> Taken:
         """All that is there, waiting for the first message at most so long."""
         if not self._blocks:

@@ -72,13 +72,13 @@ def test_an_hour_with_a_venue_is_its_replay_and_the_books_agree(kafka: KafkaConf
 
     def feed() -> None:
         ingest(kafka, source, pace=PACE)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:  # the last orders have to come back before it ends
-            states = {k: v["state"] for k, v in last_reports(kafka, "paper").items()}
-            if states and all(s in ("filled", "cancelled", "rejected", "expired") for s in states.values()):
-                break
+        deadline, calm = time.monotonic() + 90, 0
+        while calm < 6 and time.monotonic() < deadline:  # the last orders have to be approved, and to come back, before it ends
             time.sleep(0.5)
-        time.sleep(2)
+            states = {k: v["state"] for k, v in last_reports(kafka, "paper").items()}
+            asked = KafkaRecorded(kafka, "live").rows(APPROVED, source.symbols, made.strategy_names)
+            ended = all(s in ("filled", "cancelled", "rejected", "expired") for s in states.values())
+            calm = calm + 1 if states and ended and len(states) == len(np.unique(asked["order_id"])) else 0
         stop.set()
 
     thread = threading.Thread(target=feed, daemon=True)
