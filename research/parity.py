@@ -49,10 +49,11 @@ class Input:
 
 
 def rerun(made: Plan, frames: Iterator[Frame], external: bool, collect: Callable[[Frame], None]) -> None:
-    """The operators over the frames again."""
+    """The operators over the frames again; features are left out where the run recorded none."""
     market, account = market_chain(made), account_chain(made, external)
     for frame in frames:
-        collect(account.step(market.step(frame)))
+        again = account.step(market.step(frame))
+        collect(again if made.config.live.record_features else again.without_features())
 
 
 @dataclass(frozen=True)

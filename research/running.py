@@ -55,7 +55,7 @@ class KafkaOutlet:
     def __init__(self, kafka: KafkaConfig, run: str, made: Plan, settle: Settle) -> None:
         self.sink = KafkaSink(kafka, run, made.config.account)
         self.names = made.names
-        self.later = MADE if made.config.live.record_features else tuple(s for s in MADE if s is not FEATURES)
+        self.features = made.config.live.record_features
         self._settle = settle
         self._orders: list[Frame] = []
         """Frames whose orders have not left: none of them has a new one."""
@@ -64,12 +64,13 @@ class KafkaOutlet:
         self._held_since = 0.0
 
     def write(self, frame: Frame) -> None:
-        self._orders.append(frame)
+        bare = frame.without_features()
+        self._orders.append(bare)
         if len(frame.rows(APPROVED)) or (frame.rows(ORDERS)["state"] == NEW).any():
             self._order()
         if not self._held:
             self._held_since = time.monotonic()
-        self._held.append(frame)
+        self._held.append(frame if self.features else bare)
         self._held_rows += sum(len(rows) for rows in frame.tables.values())
         if len(self._held) >= HELD_FRAMES or self._held_rows >= HELD_ROWS or time.monotonic() - self._held_since >= HELD_S:
             self._publish()
@@ -87,7 +88,7 @@ class KafkaOutlet:
             self.sink.flush()
         if self._orders:
             self._order()
-        self.sink.write_frame(together(self._held, self.later), self.names, self.later)
+        self.sink.write_frame(together(self._held, MADE), self.names, MADE)
         self._held, self._held_rows = [], 0
 
     def flush(self) -> None:
@@ -106,6 +107,7 @@ class WarehouseOutlet:
         self.sink = ClickHouseSink(url, run)
         self._settle = settle
         self.names = made.names
+        self.features = made.config.live.record_features
         self.tables = (*RECORDED_TABLES, BEATS, FUNDING_RATES, REPORTS, APPROVED)
 
     def write(self, frame: Frame) -> None:
@@ -115,7 +117,7 @@ class WarehouseOutlet:
             if len(rows):
                 self.sink.write(spec, rows, frame.symbols, self.names)
         for features in frame.features:
-            if len(features.bars):
+            if self.features and len(features.bars):
                 self.sink.write_features(features, frame.symbols)
 
     def flush(self) -> None:

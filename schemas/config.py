@@ -124,7 +124,7 @@ def parse_config_text(text: str, where: str) -> Config:
 
 
 def config_document(config: Config) -> dict[str, Any]:
-    """The configuration as `parse_config` takes it; strategies are recorded apart."""
+    """What decides what a run makes, as `parse_config` takes it; strategies are recorded apart."""
     return {
         "bars": {"time": [interval_text(ns) for ns in config.intervals_ns], "tick": list(config.tick_bars),
                  "volume": list(config.volume_bars), "dollar": list(config.dollar_bars)},
@@ -134,4 +134,5 @@ def config_document(config: Config) -> dict[str, Any]:
         "batch_rows": config.batch_rows,
         **({"models": models_document(config.models)} if config.models else {}),
         **({"validator": asdict(config.validator)} if config.validator else {}),
+        **({} if config.live.record_features else {"live": {"record_features": False}}),
     }

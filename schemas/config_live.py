@@ -61,7 +61,8 @@ class VenueConfig:
 @dataclass(frozen=True)
 class LiveConfig:
     """How the pipeline runs. state_dir: recovery store and recorded input. snapshot_s: seconds between snapshots. hold_s: how long a
-    missing sequence number is waited for. held_rows_max: rows held back meanwhile. metrics_port: 0 for none."""
+    missing sequence number is waited for. held_rows_max: rows held back meanwhile. metrics_port: 0 for none. record_features: whether the
+    values of features leave the pipeline."""
 
     state_dir: str = ".penstock/live"
     snapshot_s: float = 5.0

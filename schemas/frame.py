@@ -69,6 +69,10 @@ class Frame:
         """A copy with these feature sets added."""
         return replace(self, features=(*self.features, *features))
 
+    def without_features(self) -> "Frame":
+        """A copy without them: they are the widest of what is made, and nobody reads them any more."""
+        return replace(self, features=())
+
 
 def together(frames: Sequence[Frame], tables: Sequence[TableSpec]) -> Frame:
     """These tables and all features of consecutive frames of one run as one frame, rows in their order."""

@@ -43,6 +43,19 @@ def test_a_run_is_its_replay_on_one_and_on_two_workers(kafka: KafkaConfig, tmp_p
         assert result["compared"]["fills"] > 0 and result["compared"]["features"] > 0 and result["compared"]["decisions"] > 5
 
 
+def test_features_that_are_not_recorded_are_computed_and_go_no_further(kafka: KafkaConfig, tmp_path: Path) -> None:
+    ready(kafka)
+    command(kafka)
+    ingest(kafka)
+    with_them = run(plan_for(kafka, tmp_path), "with")
+    made = plan_for(kafka, tmp_path, {"record_features": False})
+    without = run(made, "without", workers=2)
+    assert not any(frame.features for frame in without)
+    assert digests(made, without)["ledger"] == digests(made, with_them)["ledger"]
+    result = kafka_parity(kafka, "without")
+    assert result["ok"] and result["compared"]["fills"] > 0 and not result["compared"].get("features"), result
+
+
 def test_stopped_and_started_again_it_goes_on_where_it_was(kafka: KafkaConfig, tmp_path: Path) -> None:
     ready(kafka)
     command(kafka)

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from tests.warehouse_running import warehouse_url
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(folder: Path, name: str, stop_after: int | None = None, pace: str = "max", command: str | None = "enable") -> list[Frame]:
-    made = plan_for(None, folder)
+def run(folder: Path, name: str, stop_after: int | None = None, pace: str = "max", command: str | None = "enable",
+        live: Mapping[str, Any] | None = None) -> list[Frame]:
+    made = plan_for(None, folder, live)
     _, frames = local_source(Config(), None, "3:1:7", None, None, pace, None)
     stop, left = threading.Event(), []
 
@@ -56,6 +58,13 @@ def test_a_run_without_a_broker_is_its_replay(tmp_path: Path) -> None:
     kept = sorted((tmp_path / name / "input").glob("*.parquet"))
     assert {p.stem.rsplit("-", 1)[0] for p in kept} == {"trades", "beats", "control"}
     assert sum(pq.read_metadata(p).num_rows for p in kept) == result["rows_in"]
+
+
+def test_features_that_are_not_recorded_are_not_compared(tmp_path: Path) -> None:
+    name = f"bare-{os.getpid()}"
+    run(tmp_path, name, live={"record_features": False})
+    result = local_parity(tmp_path / name, warehouse_url(), name)
+    assert result["ok"] and result["compared"]["fills"] > 0 and not result["compared"].get("features"), result
 
 
 def test_stopped_and_started_again_it_goes_on_with_the_next_row(tmp_path: Path) -> None:

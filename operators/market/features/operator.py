@@ -1,30 +1,19 @@
 """The feature operator: closed bars in, one row of feature values per bar out.
 
 Each timeframe is a `FeatureSet`: a state matrix per distinct feature, a row per symbol, gone over in chunks of bars by
-every kernel in turn. Values are a function of the symbol's bars alone, whatever the frames and whichever other symbols
+every kernel in turn, all in one call. Values are a function of the symbol's bars alone, whatever the frames and whichever other symbols
 came with them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from operators.market.features.columns import (
-    AT,
-    CHUNK,
-    INTERVAL_AT,
-    KIND_AT,
-    N_COLS,
-    STRIDE,
-    as_columns,
-    load_columns,
-    select_bars,
-    store_values,
-)
+from operators.market.features.columns import AT, INTERVAL_AT, KIND_AT, as_columns, select_bars
+from operators.market.features.driver import Kernels
 from operators.market.features.registry import FEATURES, Feature, Numbers, Request, expand
-from operators.state import grown
 from schemas.frame import FeatureRows, Frame
 from schemas.tables import BARS, Rows
 
@@ -44,17 +33,12 @@ class FeatureSet:
         for request in requests:
             distinct.setdefault(request.key, request)
         plans = list(distinct.values())
-        first_row = np.cumsum([0, *(len(plan.feature.outputs) for plan in plans)])
-        at = {plan.key: int(row) for plan, row in zip(plans, first_row[:-1], strict=True)}
-        self._columns = np.array([at[request.key] + request.output for request in requests], np.int64)
-        self._kernels = [plan.feature.kernel for plan in plans]
-        self._numbers = [np.array([*plan.values, *plan.feature.fixed, 0.0], np.float64) for plan in plans]
-        self._states = [np.zeros((1, plan.feature.state(plan.values)), np.float64) for plan in plans]
-        self._keys = [plan.key for plan in plans]
-        self._out = np.zeros((int(first_row[-1]), STRIDE), np.float64)
-        self._outs = [self._out[a:z] for a, z in pairwise(first_row)]
-        self._b = np.zeros((N_COLS, STRIDE), np.float64)
-        self._code = np.zeros(CHUNK, np.int32)
+        outputs = [len(plan.feature.outputs) for plan in plans]
+        at = dict(zip(distinct, accumulate(outputs, initial=0), strict=False))
+        self._kernels = Kernels(
+            [plan.feature.kernel for plan in plans], [(*plan.values, *plan.feature.fixed, 0.0) for plan in plans],
+            [plan.feature.state(plan.values) for plan in plans], outputs, [at[request.key] + request.output for request in requests],
+        )
 
     def step(self, bars: Rows, symbols: int) -> FeatureRows:
         """The values of the time bars of this interval among `bars`; `symbols` is how many codes there are."""
@@ -62,29 +46,17 @@ class FeatureSet:
         index = np.empty(len(bars), np.int64)
         n = select_bars(ints, KIND_AT, INTERVAL_AT, self.interval_ns, index)
         if n != len(bars):
-            bars = bars[index[:n]]
+            bars = bars.view(f"V{bars.dtype.itemsize}")[index[:n]].view(bars.dtype)  # records are copied field by field
             floats, ints = as_columns(bars)
-        values = np.empty((n, len(self.names)), np.float64)
-        if n == 0:
-            return FeatureRows(self.interval_ns, self.names, bars, values)
-        if symbols > len(self._states[0] if self._states else ()):
-            self._states = [grown(state, symbols) for state in self._states]
-        for start in range(0, n, CHUNK):
-            size = min(CHUNK, n - start)
-            code = self._code[:size]
-            load_columns(floats, ints, start, size, AT, self._b, code)
-            for kernel, numbers, state, out in zip(self._kernels, self._numbers, self._states, self._outs, strict=True):
-                kernel(code, self._b, numbers, state, out)
-            store_values(self._out, self._columns, size, values, start)
-        return FeatureRows(self.interval_ns, self.names, bars, values)
+        return FeatureRows(self.interval_ns, self.names, bars, self._kernels.step(floats, ints, AT, symbols))
 
     def snapshot(self) -> dict[str, Any]:
-        return {"names": self.names, "states": [state.copy() for state in self._states]}
+        return {"names": self.names, "states": [state.copy() for state in self._kernels.states()]}
 
     def restore(self, state: dict[str, Any]) -> None:
         if tuple(state["names"]) != self.names:
             raise ValueError(f"the snapshot holds the features {state['names']}, this operator has {self.names}")
-        self._states = [np.array(each, np.float64) for each in state["states"]]
+        self._kernels.set_states(state["states"])
 
 
 class Features:
