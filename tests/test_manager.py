@@ -11,6 +11,7 @@ from research.learning.cycle import Cycles
 from research.learning.gates import GATES
 from research.learning.governance import certificates, verify_certificates
 from research.learning.manager import Stopped
+from research.learning.training import train
 from research.learning.triggers import History
 from schemas.errors import PenstockError, UserError
 from tests.learning_made import LEARN, NAME, World, made, shuffled, turned, until
@@ -274,3 +275,24 @@ def test_rows_are_what_the_market_gives() -> None:
     data = made(4000)
     r = np.corrcoef(data.x[:, 0], data.value)[0, 1]
     assert 0.4 < r < 0.75
+
+
+@pytest.mark.parametrize(("seen", "compared"), [(3000, 0), (2200, 1000), (1200, 1480)])
+def test_the_active_version_is_compared_on_what_its_training_did_not_see(tmp_path: Path, seen: int, compared: int) -> None:
+    """Its own training rows would make it look better than it is."""
+    data = made(3000)
+    world = World(tmp_path, data)
+    world.registry.register(train(until(data, seen), parameters={"rounds": 40, "num_leaves": 7}, name=NAME, early_stopping=0, valid_share=0.0), "all")
+    world.registry.promote(NAME, 1)
+    world.manager().once("a look")
+    cycle = Cycles(tmp_path, NAME).last()
+    assert cycle is not None
+    told, found = cycle.figures["active_unseen"], cycle.figures["active"]
+    assert told["of"] == cycle.figures["candidate"]["metrics"]["rows"] and abs(told["rows"] - compared) <= 24
+    report = (Cycles(tmp_path, NAME).folder(1) / "report.md").read_text()
+    better = next(v for v in cycle.verdicts if v["gate"] == "better")
+    assert (better["outcome"] == "not applicable") == (compared == 0) == (found is None)
+    assert ("too few to compare" in report) == (compared == 0)
+    assert (f"compared on the {told['rows']:,} of {told['of']:,} bars" in report) == (0 < told["rows"] < told["of"])
+    if found is not None:
+        assert found["metrics"]["rows"] == told["rows"] and cycle.figures["against_active"]["n"] <= told["rows"]

@@ -40,6 +40,11 @@ def against(a: Outcomes, b: Outcomes) -> dict[str, Any]:
             "ks": plain(same.statistic), "ks_p": plain(same.p)}
 
 
+def beside(o: Outcomes, active: Outcomes) -> Outcomes:
+    """The rows of the active version, which are the last ones: those that its training had seen are left out."""
+    return o if len(o) == len(active) else o.where(o.ts_ns >= active.ts_ns[0])
+
+
 def intervals(o: Outcomes, learn: LearnConfig) -> dict[str, dict[str, float | None]]:
     """Bootstrap intervals of accuracy, of the rank correlation of forecast and return, and of the loss, in blocks of time.
 
@@ -114,12 +119,16 @@ def compare(candidate: Outcomes, active: Outcomes | None, base_rate: float, rule
     enough = {name: m["accuracy"] for name, m in mine["regimes"].items() if (m["rows"] or 0) >= learn.regime_rows_min}
     worst = min(enough, key=lambda name: -1.0 if enough[name] is None else enough[name], default=None)
     passed = [c.passed for c in assessment.checks]
-    picked = selected(candidate, assessment, active, rules, learn)
+    if active is None or len(active) == len(candidate):
+        picked = selected(candidate, assessment, active, rules, learn)
+    else:
+        same = beside(candidate, active)
+        picked = selected(same, assess(same, rules, learn.limits, learn.seed), active, rules, learn)
     return {
         "candidate": mine, "intervals": mine["intervals"], "base_rate": base_rate, "against_base": against(candidate, base),
         "edge": _plain_interval(edge(candidate, likelier, learn)),
         "active": figures_of(active, learn) if active is not None else None,
-        "against_active": against(candidate, active) if active is not None else None,
+        "against_active": against(beside(candidate, active), active) if active is not None else None,
         "worst_regime": None if worst is None else {"name": worst, "accuracy": enough[worst]},
         "certificate": {"passed": sum(passed) / len(passed),
                         "checks": [{"name": c.name, "meaning": c.meaning, "observed": plain(c.observed), "sense": c.sense, "bound": c.bound,
@@ -151,5 +160,5 @@ def shadow_figures(shadow: Outcomes, active: Outcomes | None, evaluated: Outcome
     return {"shadow": {
         "rows": m["rows"], "accuracy": plain(m["accuracy"]), "metrics": _plain_metrics(m), "distance": plain(ks.statistic),
         "distance_sure": plain(ks.statistic) if not ks.p >= learn.p_max else 0.0, "ks_p": plain(ks.p),
-        "against_active": against(shadow, active) if active is not None and len(shadow) else None,
+        "against_active": against(beside(shadow, active), active) if active is not None and len(shadow) else None,
     }}

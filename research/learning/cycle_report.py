@@ -88,6 +88,12 @@ def _comparisons(f: Mapping[str, Any]) -> list[str]:
             out.append(f"- Loss against the {a['name']}: {number(a['mean'], '{:+.6f}')} a time; if it were no better, so much would be "
                        f"seen with probability {p} (Diebold-Mariano {number(a['statistic'], '{:.2f}')}, {a['n']:,} times; "
                        f"Kolmogorov-Smirnov {number(a['ks'], '{:.3f}')}, p {number(a['ks_p'], '{:.3f}')}).")
+    u = f.get("active_unseen")
+    if u and u["rows"] < u["of"]:
+        out.append(f"- The training of {u['name']} had seen data up to {when(u['seen_to_ns'])}: it was compared on the {u['rows']:,} of "
+                   f"{u['of']:,} bars after that." if f["active"] else
+                   f"- The training of {u['name']} had seen data up to {when(u['seen_to_ns'])}, and {u['rows']:,} of {u['of']:,} bars are "
+                   "later: too few to compare it with the new version.")
     e = f["edge"]
     out.append(f"- Right directions beyond those of always saying the side that was likelier in training: {number(e['value'], '{:+.2%}')} "
                f"(interval {number(e['low'], '{:+.2%}')} to {number(e['high'], '{:+.2%}')}).")

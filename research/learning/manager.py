@@ -164,9 +164,10 @@ class Manager:
         data, trained, part, _ = self.bench.parts(cycle, candidate.card)
         rules = self.bench.given(candidate.card).rules
         o = outcomes_of(data, candidate, part, "candidate")
-        active = self.bench.other(cycle, candidate.card, data, part)
+        active, unseen = self.bench.other(cycle, candidate.card, data, part)
         base = float(data.up[trained].mean() if candidate.card.task == "classify" else data.value[trained].mean())
         found, _ = compare(o, active, base, rules, self.learn)
+        found["active_unseen"] = unseen
         found["regime_shares"] = regime_shares(regimes_of(data)[trained])
         judged = verdicts(EVALUATION, found, self.learn)
         cycle = self.cycles.save(cycle, self.now(), step="evaluated", figures=found, verdicts=[asdict(v) for v in judged])
@@ -205,7 +206,7 @@ class Manager:
         data, _, part, rest = self.bench.parts(cycle, candidate.card)
         if self.feed is None:
             shadow: Outcomes | None = outcomes_of(data, candidate, rest, "candidate")
-            active = self.bench.other(cycle, candidate.card, data, rest)
+            active, _ = self.bench.other(cycle, candidate.card, data, rest)
         else:
             seen = self.feed.seen(cycle.active, cycle.version, 0)
             shadow, active = paired(seen.shadow, seen.active)

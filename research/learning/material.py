@@ -83,12 +83,18 @@ class Workbench:
                 raise UserError(f"no rows of {self.name} left to {what} on between the parts of the data; give more data")
         return data, train, evaluate, shadow
 
-    def other(self, cycle: Cycle, card: Card, data: Dataset, rows: Ints) -> Outcomes | None:
-        """The active version on the same rows, where there is one that reads the same columns and foresees the same label."""
+    def other(self, cycle: Cycle, card: Card, data: Dataset, rows: Ints) -> tuple[Outcomes | None, dict[str, Any] | None]:
+        """The active version on those of the rows that its own training did not see, where it reads the same columns and foresees the
+        same label, and they are enough to compare; and how many they were of how many, where there is an active version."""
         if not cycle.active:
-            return None
+            return None, None
         artefact = self.registry.get(self.name, cycle.active)
-        return outcomes_of(data, artefact, rows, f"version {cycle.active}") if alike(artefact.card, card) else None
+        seen_ns = int(artefact.card.about.get("data", {}).get("labels_to_ns", 0))
+        unseen = rows[data.ts_made_ns[rows] > seen_ns]
+        told = {"name": f"version {cycle.active}", "rows": len(unseen), "of": len(rows), "seen_to_ns": seen_ns}
+        if not alike(artefact.card, card) or len(unseen) < min(len(rows), self.learn.limits.rows_min):
+            return None, told
+        return outcomes_of(data, artefact, unseen, f"version {cycle.active}"), told
 
 
 def outcomes_of(data: Dataset, artefact: Artefact, rows: Ints, name: str) -> Outcomes:
