@@ -14,6 +14,7 @@ from operators.assembly import Plan, account_chain, market_chain
 from operators.market.sequence import Sequencer
 from research.parity_records import Recorded, as_feature_rows, feature_columns, merged_rows
 from schemas.frame import Frame
+from schemas.rows import opaque
 from schemas.tables import BARS, LATE, REJECTED, SIGNALS, Rows, TableSpec
 from schemas.tables_desk import AUDIT, DECISIONS, EQUITY, FILLS, LEDGER, ORDERS, POSITIONS
 from schemas.tables_live import APPROVED
@@ -126,7 +127,7 @@ def _sorted(rows: Rows, key: tuple[str, ...]) -> Rows:
         return rows
     order = np.lexsort([*(rows[k] for k in reversed(key)), rows["seq"]])
     rows = rows[order]
-    words = rows.view(f"V{rows.dtype.itemsize}")
+    words = opaque(rows)
     keep = np.ones(len(rows), bool)
     keep[1:] = words[1:] != words[:-1]
     return rows[keep]

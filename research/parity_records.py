@@ -13,7 +13,8 @@ from schemas.codec import decode_ipc, from_arrow, names_in
 from schemas.codec_features import FEATURES, SEPARATOR
 from schemas.codec_json import decode_json
 from schemas.config_live import KafkaConfig
-from schemas.frame import FeatureRows, appended
+from schemas.frame import FeatureRows
+from schemas.rows import appended
 from schemas.tables import Rows, TableSpec
 from schemas.topics import TOPICS
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas.rows import appended
 from schemas.tables import Rows, TableSpec
 
 
@@ -89,13 +90,6 @@ def together(frames: Sequence[Frame], tables: Sequence[TableSpec]) -> Frame:
     features = tuple(FeatureRows(*key, appended([f.bars for f in parts]), np.concatenate([f.values for f in parts]))
                      for key, parts in sets.items())
     return replace(frames[-1], tables={name: appended(parts) for name, parts in rows.items()}, features=features)
-
-
-def appended(parts: Sequence[Rows]) -> Rows:
-    """Arrays of one table as one; as bytes, since NumPy copies records field by field."""
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([part.view(f"V{part.dtype.itemsize}") for part in parts]).view(parts[0].dtype)
 
 
 _empties: dict[str, Any] = {}

@@ -23,6 +23,7 @@ from schemas.errors import PenstockError
 from schemas.frame import FeatureRows, Frame
 from schemas.ids import name_id
 from schemas.messages import headers
+from schemas.rows import picked
 from schemas.tables import Rows, TableSpec
 from schemas.topics import TOPICS, Topic
 from sinks.batches import Records
@@ -170,9 +171,9 @@ class KafkaSink:
             yield int(of_code[codes[0]]), rows
             return
         parts = of_code[codes]
-        found = np.unique(parts)
+        found = np.flatnonzero(np.bincount(parts))
         for partition in found.tolist():
-            yield partition, rows if len(found) == 1 else rows[parts == partition]
+            yield partition, rows if len(found) == 1 else picked(rows, parts == partition)
 
     def _partition_of_code(self, symbols: Sequence[str], partitions: int) -> npt.NDArray[np.int64]:
         """Partitions by symbol code; the last entry is that of code -1, all symbols."""

@@ -13,6 +13,7 @@ from schemas.codec_features import FEATURES, SEPARATOR
 from schemas.codec_templates import TemplateEncoder
 from schemas.frame import FeatureRows
 from schemas.messages import encode
+from schemas.rows import copied
 from schemas.tables import Field, Rows, TableSpec
 from schemas.topics import Topic
 from sinks.batches import Records
@@ -77,7 +78,7 @@ def feature_spec(names: tuple[str, ...]) -> TableSpec:
 def compacted(rows: Rows, symbols: Sequence[str]) -> tuple[Rows, tuple[str, ...]]:
     """The rows with codes into the names that they use, in the order of the codes before."""
     codes = rows["symbol"]
-    out = rows.copy()
+    out = copied(rows)
     if len(rows) <= FEW:
         given = codes.tolist()
         used = sorted(set(given) - {NO_NAME})
@@ -85,8 +86,9 @@ def compacted(rows: Rows, symbols: Sequence[str]) -> tuple[Rows, tuple[str, ...]
         place[NO_NAME] = NO_NAME
         out["symbol"] = [place[code] for code in given]
     else:
-        found, inverse = np.unique(codes, return_inverse=True)
-        absent = 1 if found[0] == NO_NAME else 0
-        out["symbol"] = inverse - absent
-        used = found[absent:].tolist()
+        among = np.zeros(len(symbols) + 1, np.int64)  # the last is that of code -1
+        among[codes] = 1
+        used = np.flatnonzero(among[:-1]).tolist()
+        among[used], among[-1] = np.arange(len(used)), NO_NAME
+        out["symbol"] = among[codes]
     return out, tuple(symbols[code] for code in used)

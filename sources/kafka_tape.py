@@ -17,8 +17,8 @@ from brokers.partitions import partitions_of
 from schemas.config_live import KafkaConfig
 from schemas.errors import UserError, unknown
 from schemas.frame import Arrival, Frame
+from schemas.rows import picked
 from schemas.tables import ALL_SYMBOLS, Rows
-from schemas.topics import TABLES
 from sources.kafka_batch import BEGINNING, BatchReader, Position
 from sources.kafka_rows import Decoder, Interner
 from sources.merge import joined
@@ -209,6 +209,5 @@ def _ordered(parts: Sequence[Arrival], order: str, symbols: tuple[str, ...]) -> 
     for name, found in held.items():
         rows, place = joined(found).copy(), np.concatenate(places[name])
         rows["seq"] = place
-        size = TABLES[name].dtype.itemsize
-        out[name] = rows.view(f"V{size}")[np.argsort(place)].view(rows.dtype)
+        out[name] = picked(rows, np.argsort(place))
     return out

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from schemas.codec import from_arrow, to_arrow
 from schemas.errors import PenstockError, UserError
 from schemas.frame import Arrival
+from schemas.rows import appended, copied
 from schemas.tables import Rows
 from schemas.tables_models import PROMOTIONS
 from schemas.topics import TABLES
@@ -108,7 +109,7 @@ class LocalLog:
             raise PenstockError(f"{self.folder}: rows {at} to {r.offset_to} of {r.table} are gone")
         if not parts:
             return spec.empty(0)
-        return np.concatenate([p.view(f"V{spec.dtype.itemsize}") for p in parts]).view(spec.dtype).copy()
+        return copied(appended(parts))
 
     def _parquet(self, table: str, begin: int, end: int) -> list[Rows]:
         out = []

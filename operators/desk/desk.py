@@ -33,6 +33,7 @@ from schemas.frame import Frame
 from schemas.ids import name_id, name_ids
 from schemas.money import parse_units
 from schemas.policy import Policy
+from schemas.rows import opaque
 from schemas.tables import BARS, BEATS, QUOTES, SIGNALS, TRADES, Rows, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, FUNDING_RATES, LEDGER, ORDERS, POSITIONS
 from schemas.tables_live import APPROVED, REPORTS
@@ -104,7 +105,7 @@ class DeskOperator:
                 used = int(self._out.n[k])
                 if used:
                     # as opaque bytes: NumPy copies records field by field
-                    parts[spec.name].append(self._out[k][:used].view(f"V{spec.dtype.itemsize}").copy())
+                    parts[spec.name].append(opaque(self._out[k][:used]).copy())
         tables: dict[str, Rows] = {}
         for spec, _ in OUTPUTS:
             made = parts[spec.name]

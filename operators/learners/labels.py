@@ -27,6 +27,7 @@ from operators.compiled import inner, kernel
 from operators.state import grown
 from schemas.config_models import LabelConfig
 from schemas.errors import PenstockError
+from schemas.rows import opaque
 from schemas.tables import Rows
 from schemas.tables_models import (
     FORWARD_RETURN,
@@ -90,7 +91,7 @@ class Labels:
             if status == _OUT_FULL:
                 room = max(2 * len(self._out), n + self._waiting_max, len(bars))
                 self._out, written = LABELS.empty(room), self._out
-                _opaque(self._out)[:n] = _opaque(written[:n])
+                opaque(self._out)[:n] = opaque(written[:n])
                 self._index = grown(self._index, room)
             elif status == _RING_FULL and self._ring.shape[1] < self._waiting_max:
                 self._ring = _longer(self._head, self._ring, min(2 * self._ring.shape[1], self._waiting_max))
@@ -119,14 +120,9 @@ class Labels:
         self._head, self._ring, self._returns = state["head"].copy(), state["ring"].copy(), state["returns"].copy()
 
 
-def _opaque(rows: Rows) -> Rows:
-    """The same rows as records without fields: NumPy copies those sixteen times faster."""
-    return rows.view(f"V{rows.itemsize}")
-
-
 def _copied(rows: Rows) -> Rows:
     rows = np.ascontiguousarray(rows)
-    return _opaque(rows).copy().view(rows.dtype)
+    return opaque(rows).copy().view(rows.dtype)
 
 
 def _longer(head: Rows, ring: Rows, length: int) -> Rows:

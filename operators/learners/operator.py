@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from operators.learners.group import Group
-from operators.learners.rows import Made, Named, taken
+from operators.learners.rows import Made, Named
 from schemas.artefact import Artefacts
 from schemas.config_models import ModelConfig
 from schemas.errors import UserError
 from schemas.frame import FeatureRows, Frame
+from schemas.rows import picked
 from schemas.tables import BARS, Rows
 from schemas.tables_models import DRIFT, LABELS, PREDICTIONS, PROMOTIONS, SCORES, SWITCHES, VOTES
 
@@ -99,7 +100,7 @@ def _tape_order(bars: Rows) -> Any:
 
 
 def _ordered(rows: FeatureRows, order: Any) -> FeatureRows:
-    return rows if order is None else FeatureRows(rows.interval_ns, rows.names, taken(rows.bars, order), rows.values[order])
+    return rows if order is None else FeatureRows(rows.interval_ns, rows.names, picked(rows.bars, order), rows.values[order])
 
 
 def check_models(models: Sequence[ModelConfig]) -> None:

@@ -13,6 +13,7 @@ from operators.learners.usual import Usual
 from schemas.artefact import Artefact
 from schemas.config_models import LabelConfig, ModelConfig
 from schemas.intervals import interval_text
+from schemas.rows import appended, picked
 from schemas.tables import Rows, TableSpec
 from schemas.tables_models import DETECTORS, DRIFT, DRIFT_ACTIONS, P_NO_ARTEFACT, P_OK, PREDICTIONS, SCORES, SWITCHES
 
@@ -107,14 +108,9 @@ def prediction_rows(v: Voice, bars: Rows, label: LabelConfig) -> Rows:
 def score_rows(code: int, role: int, task: str, matched: Matched, j: int, labels: Rows) -> Rows:
     """What voice j had said beside what came true; nothing where it had abstained."""
     keep = np.flatnonzero(matched.found & np.isfinite(matched.score[:, j]))
-    mine = labels if len(keep) == len(labels) else taken(labels, keep)
+    mine = labels if len(keep) == len(labels) else picked(labels, keep)
     return scored(code, role, task, mine, matched.score[keep, j], matched.p_up[keep, j], matched.version[keep, j],
                   matched.direction[keep, j], matched.regime[keep])
-
-
-def taken(rows: Rows, at: Ints) -> Rows:
-    """These rows; as bytes, since NumPy copies records field by field."""
-    return rows.view(f"V{rows.dtype.itemsize}")[at].view(rows.dtype)
 
 
 def scored(code: int, role: int, task: str, labels: Rows, score: Floats, p_up: Floats, version: Ints, direction: Ints,
@@ -190,8 +186,8 @@ def joined(spec: TableSpec, parts: Sequence[Rows]) -> Rows:
     made = [part for part in parts if len(part)]
     if len(made) < 2:
         return made[0] if made else spec.empty(0)
-    rows = np.concatenate([part.view(f"V{part.dtype.itemsize}") for part in made]).view(made[0].dtype)  # as bytes: quicker than by field
-    return taken(rows, np.lexsort((rows["symbol"], rows["seq"])))
+    rows = appended(made)
+    return picked(rows, np.lexsort((rows["symbol"], rows["seq"])))
 
 
 def unlike(artefact: Artefact, config: ModelConfig) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.frame import Arrival, Frame
+from schemas.rows import appended, copied, opaque, picked
 from schemas.tables import Rows
 from schemas.tables_live import INPUTS
 
@@ -113,7 +114,7 @@ class Sequencer:
         state.frontier_ns = max(state.frontier_ns, highest)
         out: dict[str, list[Rows]] = {}
         for a, rank, symbol in zip(pending, ranks, symbols, strict=True):
-            rows = a.rows.copy()
+            rows = copied(a.rows)
             rows["seq"], rows["symbol"] = rank + state.position, symbol
             out.setdefault(a.table, []).append(rows)
         state.position += n
@@ -125,9 +126,12 @@ class Sequencer:
         for a in pending:
             seq = a.rows["seq"]
             if a.table not in STEERING and (seq >= 0).any():
-                writers = np.unique(seq[seq >= 0] >> COUNTER_BITS)
-                for w in writers.tolist():
-                    numbered.setdefault(w, []).append(seq[(seq >= 0) & (seq >> COUNTER_BITS == w)])
+                given = seq if seq.min() >= 0 else seq[seq >= 0]
+                if (first := int(given.min()) >> COUNTER_BITS) == int(given.max()) >> COUNTER_BITS:
+                    numbered.setdefault(first, []).append(given)
+                    continue
+                for w in _distinct(given >> COUNTER_BITS).tolist():
+                    numbered.setdefault(w, []).append(given[given >> COUNTER_BITS == w])
         until: dict[int, int] = {}
         begin: dict[int, int] = {}
         duplicates, holes = 0, []
@@ -147,7 +151,7 @@ class Sequencer:
         """From which number on, and up to which, a writer's rows may go; how many were there before; the holes that were given up."""
         known = writer in self.state.next
         begin = self.state.next.get(writer, 0)
-        ahead = np.unique(counters[counters >= begin])
+        ahead = _distinct(counters[counters >= begin])
         if len(ahead) == 0:
             return begin, begin, len(counters), []
         holes: list[tuple[int, int, int]] = []
@@ -180,8 +184,8 @@ class Sequencer:
             go |= mine & (counter >= begin[w]) & (counter < until[w])
             drop |= mine & (counter < begin[w])
         if not (go | drop).all():
-            self.state.held.append(Arrival(a.table, a.partition, a.rows[~(go | drop)]))
-        return [a if go.all() else Arrival(a.table, a.partition, a.rows[go])] if go.any() else []
+            self.state.held.append(Arrival(a.table, a.partition, picked(a.rows, ~(go | drop))))
+        return [a if go.all() else Arrival(a.table, a.partition, picked(a.rows, go))] if go.any() else []
 
     def _ordered(self, kept: list[Arrival], names: tuple[str, ...]) -> dict[str, Rows]:
         """The rows by table, with their positions on the tape."""
@@ -256,6 +260,12 @@ class Sequencer:
         self._lookup = np.zeros(0, np.int64)
 
 
+def _distinct(numbers: Ints) -> Ints:
+    """Each once, ascending. What arrives is made of runs in order, which a stable sort finds; `np.unique` would hash them."""
+    ordered = np.sort(numbers, kind="stable")
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
 def _unnumbered_group(a: Arrival) -> int:
     """Negative, so that it is no writer: the order of rows without numbers is that of their partition."""
     return -1 - (INPUTS.index(a.table) * _PARTITIONS_MAX + a.partition)
@@ -274,9 +284,7 @@ def _first_of_number(given: Ints, numbered: npt.NDArray[np.bool_]) -> npt.NDArra
 
 def _merged(parts: list[Rows]) -> Rows:
     """Rows of several partitions in the order of their positions."""
-    size = parts[0].dtype.itemsize
-    rows = np.concatenate([p.view(f"V{size}") for p in parts])
-    return rows[np.argsort(np.concatenate([p["seq"] for p in parts]))].view(parts[0].dtype)
+    return picked(appended(parts), np.argsort(np.concatenate([p["seq"] for p in parts])))
 
 
 def _gathered(kept: list[Arrival], rank: Ints, ts: Ints, symbol: Ints) -> dict[str, Rows]:
@@ -285,12 +293,12 @@ def _gathered(kept: list[Arrival], rank: Ints, ts: Ints, symbol: Ints) -> dict[s
     ends = np.cumsum([len(a.rows) for a in kept])
     for name in dict.fromkeys(a.table for a in kept):
         parts = [(a.rows, int(end) - len(a.rows), int(end)) for a, end in zip(kept, ends.tolist(), strict=True) if a.table == name]
-        rows = np.concatenate([part.view(f"V{part.dtype.itemsize}") for part, _, _ in parts]).view(parts[0][0].dtype)
+        rows = np.concatenate([opaque(part) for part, _, _ in parts]).view(parts[0][0].dtype)
         places = np.concatenate([rank[start:end] for _, start, end in parts])
         rows["ts_event_ns"] = np.concatenate([ts[start:end] for _, start, end in parts])
         rows["symbol"] = np.concatenate([symbol[start:end] for _, start, end in parts])
         rows["seq"] = places
         order = np.argsort(places, kind="stable")
         order = order[places[order] >= 0]
-        out[name] = rows if len(order) == len(rows) and (order[1:] > order[:-1]).all() else rows[order]
+        out[name] = rows if len(order) == len(rows) and (order[1:] > order[:-1]).all() else picked(rows, order)
     return out

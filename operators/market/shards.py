@@ -13,6 +13,7 @@ import numpy as np
 from operators.compiled import kernel
 from schemas.frame import FeatureRows, Frame
 from schemas.ids import name_id
+from schemas.rows import opaque, picked
 from schemas.tables import Rows
 
 _WHOLE = ("beats", "control", "promotions")
@@ -34,7 +35,7 @@ def split(frame: Frame, shards: int) -> list[Frame]:
         tables: dict[str, Rows] = {}
         for name, rows in frame.tables.items():
             if name not in _WHOLE:
-                tables[name] = rows.view(f"V{rows.dtype.itemsize}")[home[rows["symbol"]] == k].view(rows.dtype)
+                tables[name] = picked(rows, home[rows["symbol"]] == k)
             elif name != "control" or k == 0:
                 tables[name] = rows
         parts.append(replace(frame, tables=tables, part=k, parts=shards))
@@ -54,7 +55,7 @@ def _merged(parts: Sequence[Rows], places: Sequence[Any]) -> Rows:
     dtype = parts[0].dtype
     out = np.empty(sum(len(p) for p in parts), f"V{dtype.itemsize}")
     for part, at in zip(parts, places, strict=True):
-        out[at] = part.view(out.dtype)
+        out[at] = opaque(part)
     return out.view(dtype)
 
 

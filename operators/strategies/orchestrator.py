@@ -22,6 +22,7 @@ from operators.strategies.compiler import Program
 from operators.strategies.rules import STRATEGIES_MAX, Compare, Cross, Lag, Number, Ref, Sides, StrategySpec
 from schemas.errors import UserError, unknown
 from schemas.frame import FeatureRows, Frame
+from schemas.rows import copied
 from schemas.tables import BARS, SIGNALS, Rows
 
 DEFAULT_ALLOCATIONS = {3: (0.4, 0.3, 0.3)}
@@ -116,7 +117,7 @@ class Strategies:
             self._conflict, self._weights, self._state, self._scratch, self._scratch_rows)
         if not m:
             return self._scratch[:0]
-        signals = _copied(self._scratch[:m])
+        signals = copied(self._scratch[:m])
         causes = self._scratch_rows[:m]
         for column in ("ts_event_ns", "seq", "interval_ns", "ts_open_ns"):
             signals[column] = bars[column][causes]
@@ -188,11 +189,6 @@ def _merged(parts: Sequence[_Evaluated], n_strategies: int) -> _Evaluated:
     members = np.arange(n_strategies)
     return _Evaluated(bars, bars["symbol"].copy(), numbers, conditions, condition_at, level_at, members,
                       who[order], where[order])
-
-
-def _copied(rows: Rows) -> Rows:
-    """A copy of whole records; NumPy copies records field by field."""
-    return rows.view(f"V{rows.itemsize}").copy().view(rows.dtype)
 
 
 def _sorted(signals: Rows) -> Rows:

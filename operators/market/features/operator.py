@@ -15,6 +15,7 @@ from operators.market.features.columns import AT, INTERVAL_AT, KIND_AT, as_colum
 from operators.market.features.driver import Kernels
 from operators.market.features.registry import FEATURES, Feature, Numbers, Request, expand
 from schemas.frame import FeatureRows, Frame
+from schemas.rows import picked
 from schemas.tables import BARS, Rows
 
 
@@ -46,7 +47,7 @@ class FeatureSet:
         index = np.empty(len(bars), np.int64)
         n = select_bars(ints, KIND_AT, INTERVAL_AT, self.interval_ns, index)
         if n != len(bars):
-            bars = bars.view(f"V{bars.dtype.itemsize}")[index[:n]].view(bars.dtype)  # records are copied field by field
+            bars = picked(bars, index[:n])
             floats, ints = as_columns(bars)
         return FeatureRows(self.interval_ns, self.names, bars, self._kernels.step(floats, ints, AT, symbols))
 
