@@ -172,7 +172,8 @@ def train_command(o: DataOptions, m: ModelOptions, s: SearchOptions, name: str, 
     """Read, search, train, register, say."""
     started = time.perf_counter()
     recipe = m.recipe()
-    from research.learning.registry import Registry
+    from research.learning.registry import Registry, check_words
+    check_words(name, tag)
     registry = Registry.open(folder)
     data = load(o, as_json)
     tell_data(data, as_json)
@@ -224,7 +225,7 @@ def retrain_command(name: str | None, base: str | None, paths: Sequence[str] | N
                     as_json: bool) -> None:
     """The recipe of a version on new data."""
     started = time.perf_counter()
-    from research.learning.registry import Registry
+    from research.learning.registry import Registry, check_words
     from research.learning.training import recipe_of
     registry = Registry.open(folder)
     if name is None:
@@ -234,6 +235,7 @@ def retrain_command(name: str | None, base: str | None, paths: Sequence[str] | N
                             else f"no model in {registry.path}; penstock model train makes one")
         name = names[0]
     check_limit(limit)
+    check_words(name, tag)
     parent = registry.resolve(name, base)
     card = registry.get(name, parent).card
     recipe, valid_share, embargo_ns = recipe_of(card)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,10 @@ import pytest
 
 from research.learning.baseline import baseline_of_frames, rules_alone
 from research.learning.registry import Registry
+from schemas.config_live import KafkaConfig
+from tests.execute_setup import make_topics
+from tests.kafka_broker import kafka, servers  # noqa: F401
+from tests.test_registry_cli import told
 
 ROOT = Path(__file__).resolve().parent.parent
 FEATURES = "log_ret(1) log_ret(5) rsi(14) zscore(20)"
@@ -174,3 +179,23 @@ def test_the_rules_baseline_is_what_a_plain_loop_gives() -> None:
     returns, changes = found.returns(min(ts), max(ts), 60 * minute, cost)
     assert returns.sum() == pytest.approx(total, abs=1e-12) and changes > 10
     assert len(rules_alone(specs, ["momentum_model"])) == 1
+
+
+def test_a_look_tells_the_topic_what_it_does_not_know_yet(home: Path, kafka: KafkaConfig, tmp_path: Path) -> None:  # noqa: F811
+    make_topics(kafka)
+    shutil.copytree(home / ".penstock" / "models", tmp_path / ".penstock" / "models", ignore=shutil.ignore_patterns(".cycles"))
+    (tmp_path / "live.yaml").write_text(f"{CONFIG}kafka: {{servers: '{kafka.servers}', prefix: '{kafka.prefix}'}}\n")
+    (first,), _ = penstock(tmp_path, "model", "promote", "trees", "1", "--config", "live.yaml")
+    assert first["published"] == 1
+    penstock(tmp_path, "model", "retire", "trees", "1")  # as if the broker had not been there
+    looks, _ = penstock(tmp_path, "learn", "--once", "--config", "live.yaml")
+    assert looks[-1]["event"] == "look" and looks[-1]["published"] == 1
+    assert [(version, action) for _, version, action in told(kafka)] == [(1, "activate"), (1, "retire")]
+    again, _ = penstock(tmp_path, "learn", "--once", "--config", "live.yaml")
+    assert again[-1]["published"] == 0
+
+
+def test_a_name_that_cannot_be_kept_is_refused_before_training(tmp_path: Path) -> None:
+    for words, said in ((("--name", "My model"), 'model "My model"'), (("--tag", "42"), 'tag "42"')):
+        _, trouble = penstock(tmp_path, "model", "train", "--data", "no/such/file.parquet", *words, code=2)
+        assert said in trouble and "no such file" not in trouble

@@ -46,6 +46,14 @@ class Version:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
+def check_words(name: str, tag: str = "") -> None:
+    """UserError where a name or a tag cannot be kept; asked before hours of training, and again when they are kept."""
+    if not _NAME.fullmatch(name):
+        raise UserError(f'model "{name}": a name in the registry has a to z, 0 to 9 and _, begins with a letter, is at most 48')
+    if tag and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}", tag) or tag.isdigit()):
+        raise UserError(f'tag "{tag}": use letters, digits, ".", "_" and "-", at most 48, and not digits alone')
+
+
 class Registry:
     """A registry in a folder, which is made when the first version is registered. step: called at each step of what is written, for tests
     that kill the process there."""
@@ -68,10 +76,7 @@ class Registry:
     def register(self, artefact: Artefact, tag: str = "", metrics: Mapping[str, Any] | None = None, parent: int | None = None) -> int:
         """Keep an artefact as the next version of its name, and give the number. tag, metrics and parent become part of its card."""
         card = artefact.card
-        if not _NAME.fullmatch(card.name):
-            raise UserError(f'model "{card.name}": a name in the registry has a to z, 0 to 9 and _, begins with a letter, is at most 48')
-        if tag and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}", tag) or tag.isdigit()):
-            raise UserError(f'tag "{tag}": use letters, digits, ".", "_" and "-", at most 48, and not digits alone')
+        check_words(card.name, tag)
         with self._db.writing() as db:
             self._step("register_locked")
             version = db.execute("SELECT coalesce(max(version), 0) + 1 FROM versions WHERE name = ?", (card.name,)).fetchone()[0]
