@@ -80,7 +80,7 @@ def test_stopped_and_started_again_it_goes_on_with_the_next_row(tmp_path: Path) 
 
 def test_the_input_may_be_replayed_like_any_recording(tmp_path: Path) -> None:
     from research.replaying import replay
-    name = f"again-{os.getpid()}"
+    name = f"replayed-{os.getpid()}"
     run(tmp_path, name)
     folder = tmp_path / name / "input"
     result = replay([str(p) for p in sorted(folder.glob("trades-*.parquet"))], strategies=("momentum",))

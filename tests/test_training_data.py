@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from operators.market.features import FeatureSet
+from operators.market.features.columns import compiled
 from operators.market.features.registry import FEATURES, feature
 from research.learning import dataset as module
 from research.learning.dataset import DEFAULT_FEATURES, Dataset, dataset, leaking
@@ -172,13 +173,16 @@ def test_a_planted_leak_is_caught(ahead: int, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("operators.market.features.registry.FEATURES", FEATURES)
 
     @feature("tomorrow", "returns", "A later return.", formula="ln(C[t+n] / C[t])", source="a mistake")
+    @compiled
     def tomorrow(code: Any, b: Any, p: Any, state: Any, out: Any) -> None:
-        close = b[3, : len(code)]
-        out[0, : len(code)] = 0.0
         for i in range(len(code)):
-            later = [k for k in range(i + 1, len(code)) if code[k] == code[i]]
-            if len(later) >= ahead:
-                out[0, i] = close[later[ahead - 1]]
+            out[0, i] = 0.0
+            left = ahead
+            for k in range(i + 1, len(code)):
+                left -= code[k] == code[i]
+                if left == 0:
+                    out[0, i] = b[3, k]
+                    break
 
     try:
         rows = recorded(120)

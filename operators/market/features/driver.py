@@ -37,6 +37,8 @@ _TAKES = (types.Array(types.int32, 1, "C"), _FLOATS_2, _FLOATS_1, _FLOATS_2, _FL
 def address_of(kernel: Kernel) -> int:
     """Where the machine code of a kernel begins, compiled now if it was not; valid while the kernel exists."""
     dispatcher: Any = kernel
+    if not hasattr(dispatcher, "compile"):
+        raise TypeError(f"the kernel {kernel.__name__} of a feature is not compiled: put @compiled below @feature")
     dispatcher.compile(types.none(*_TAKES))
     made = dispatcher.overloads[_TAKES]
     return int(made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
