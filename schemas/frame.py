@@ -64,15 +64,19 @@ class Frame:
 
     def with_tables(self, **tables: Rows) -> "Frame":
         """A copy with these tables added or replaced."""
-        return replace(self, tables={**self.tables, **tables})
+        return self._with({**self.tables, **tables}, self.features)
 
     def with_features(self, *features: FeatureRows) -> "Frame":
         """A copy with these feature sets added."""
-        return replace(self, features=(*self.features, *features))
+        return self._with(self.tables, (*self.features, *features))
 
     def without_features(self) -> "Frame":
         """A copy without them: they are the widest of what is made, and nobody reads them any more."""
-        return replace(self, features=())
+        return self._with(self.tables, ())
+
+    def _with(self, tables: Mapping[str, Rows], features: tuple[FeatureRows, ...]) -> "Frame":
+        """`dataclasses.replace` for these two, in a third of the time: every operator makes a frame of each tick."""
+        return Frame(self.origin, self.number, self.frontier_ns, self.symbols, tables, features, self.part, self.parts)
 
 
 def together(frames: Sequence[Frame], tables: Sequence[TableSpec]) -> Frame:

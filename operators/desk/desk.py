@@ -33,7 +33,7 @@ from schemas.frame import Frame
 from schemas.ids import name_id, name_ids
 from schemas.money import parse_units
 from schemas.policy import Policy
-from schemas.rows import opaque
+from schemas.rows import copied, opaque
 from schemas.tables import BARS, BEATS, QUOTES, SIGNALS, TRADES, Rows, TableSpec
 from schemas.tables_desk import AUDIT, CONTROL, DECISIONS, EQUITY, FILLS, FUNDING_RATES, LEDGER, ORDERS, POSITIONS
 from schemas.tables_live import APPROVED, REPORTS
@@ -115,7 +115,7 @@ class DeskOperator:
             digests = chain(tables[APPROVED.name], self.approved_head, self.desk.symbol_ids, self.desk.strategy_ids)
             sign(tables[APPROVED.name], digests)
             self.approved_head = digests[-1]
-        return frame.with_tables(**tables, **self._audit(frame, tables), account=self.desk.account.copy())
+        return frame.with_tables(**tables, **self._audit(frame, tables), account=copied(self.desk.account))
 
     def _audit(self, frame: Frame, tables: dict[str, Rows]) -> dict[str, Rows]:
         rows: list[Rows] = []

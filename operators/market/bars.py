@@ -24,7 +24,7 @@ from operators.state import grown
 from schemas.errors import UserError
 from schemas.frame import Frame
 from schemas.money import UNITS
-from schemas.rows import opaque
+from schemas.rows import copied, opaque
 from schemas.tables import BARS, BEATS, LATE, QUOTES, RECORDED, TRADES, Rows, TableSpec
 
 SECOND_NS = 1_000_000_000
@@ -141,9 +141,9 @@ class Bars:
         n_bars, n_late = int(cursor[kernel.N_BARS]), int(cursor[kernel.N_LATE])
         tables = {}
         if n_bars:
-            tables[BARS.name] = opaque(self._out[:n_bars]).copy().view(BARS.dtype)
+            tables[BARS.name] = copied(self._out[:n_bars])
         if n_late:
-            tables[LATE.name] = self._late[:n_late].copy()
+            tables[LATE.name] = copied(self._late[:n_late])
         return frame.with_tables(**tables) if tables else frame
 
     def open_bars(self) -> Rows:
@@ -169,7 +169,7 @@ class Bars:
             return self._none[spec.name]
         if rows.flags.c_contiguous and rows.flags.writeable:
             return rows
-        return rows.copy()
+        return copied(rows)
 
 
 _BID_AT = [f.name for f in BARS.fields].index("bid")

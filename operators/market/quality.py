@@ -21,6 +21,7 @@ from operators.market import quality_kernel as kernel
 from operators.state import grown
 from schemas.errors import UserError
 from schemas.frame import Frame
+from schemas.rows import copied
 from schemas.tables import NO_TRADE_ID, QUOTES, RECORDED, REJECTED, TRADES, Rows
 
 WINDOW_MAX = 1 << 20
@@ -140,7 +141,7 @@ class Quality:
         self._lost[k] = grown(self._lost[k], n)
         self._dropped = grown(self._dropped, len(rows))
         # a loop is compiled for one layout: contiguous and writeable
-        plain = rows if rows.flags.c_contiguous and rows.flags.writeable else rows.copy()
+        plain = rows if rows.flags.c_contiguous and rows.flags.writeable else copied(rows)
         judges, lost, rules = self._judges[k], self._lost[k], self._rules[k]
         if k == 0:
             self._runs = grown(self._runs, n)

@@ -89,6 +89,8 @@ class Strategies:
             group.program.restore(saved)
 
     def step(self, frame: Frame) -> Frame:
+        if not any(len(rows.bars) for rows in frame.features):
+            return frame  # most frames of a live run close no bar
         features: dict[int, FeatureRows] = {}
         for rows in frame.features:
             features.setdefault(rows.interval_ns, rows)

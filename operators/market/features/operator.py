@@ -36,6 +36,7 @@ class FeatureSet:
         plans = list(distinct.values())
         outputs = [len(plan.feature.outputs) for plan in plans]
         at = dict(zip(distinct, accumulate(outputs, initial=0), strict=False))
+        self._nothing = FeatureRows(interval_ns, self.names, BARS.empty(0), np.empty((0, len(self.names))))
         self._kernels = Kernels(
             [plan.feature.kernel for plan in plans], [(*plan.values, *plan.feature.fixed, 0.0) for plan in plans],
             [plan.feature.state(plan.values) for plan in plans], outputs, [at[request.key] + request.output for request in requests],
@@ -43,6 +44,8 @@ class FeatureSet:
 
     def step(self, bars: Rows, symbols: int) -> FeatureRows:
         """The values of the time bars of this interval among `bars`; `symbols` is how many codes there are."""
+        if not len(bars):
+            return self._nothing
         floats, ints = as_columns(bars)
         index = np.empty(len(bars), np.int64)
         n = select_bars(ints, KIND_AT, INTERVAL_AT, self.interval_ns, index)
