@@ -149,6 +149,20 @@ def test_what_is_recorded_of_a_run_plans_the_same_without_asking_which_version_i
     assert (trees.initial, trees.features, trees.label.horizon_ns) == (1, booster(1).card.features, 5 * 60 * 10**9)
 
 
+@pytest.mark.parametrize(("stated", "why"), [
+    ({"features": ["rsi(15)", *booster(1).card.features[1:]]}, r"another feature set: without rsi\(15\); with "),
+    ({"timeframe": "5m"}, "its timeframe is 1m, not 5m"), ({"task": "regress"}, "its task is classify, not regress"),
+    ({"label": {"kind": "forward_return", "horizon": "7m"}}, "another label"), ({"features": list(booster(1).card.features)}, ""),
+])
+def test_what_a_configuration_says_of_a_registered_model_has_to_be_so(registry: Registry, stated: dict[str, Any], why: str) -> None:
+    config = parse_config({"models": {"trees": {**MODELS["trees"], **stated}}}, "t")
+    if why:
+        with pytest.raises(UserError, match=f"models trees: version 1 of trees: .*{why}"):
+            resolved(config, 1_700_000_000 * 10**9)
+    else:
+        assert resolved(config, 1_700_000_000 * 10**9).models[0].features == booster(1).card.features
+
+
 def test_no_active_version_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_MODELS", str(tmp_path / "models"))
     Registry(tmp_path / "models").register(booster(1))

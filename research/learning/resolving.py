@@ -12,6 +12,7 @@ import numpy as np
 
 from operators.assembly import Plan, plan
 from operators.learners.operator import columns_of
+from operators.learners.rows import unlike
 from operators.strategies.documents import from_data
 from operators.strategies.validation import Known, registry
 from schemas.artefact import Artefacts
@@ -56,8 +57,15 @@ def _resolved(m: ModelConfig, store: Any, ts_ns: int) -> ModelConfig:
         when = "now" if ts_ns == NOW else f"at {np.datetime64(ts_ns, 'ns').astype('M8[s]')}"
         raise UserError(f"models {m.name}: no version of {m.registry} is active {when}; `penstock model promote {m.registry} VERSION` "
                         "makes one active, or name one with `version: N`")
-    card = store.get(m.registry, version).card
-    return replace(m, initial=version, interval_ns=card.interval_ns, features=card.features, label=card.label, task=card.task)
+    artefact = store.get(m.registry, version)
+    card = artefact.card
+    plain = ModelConfig(m.name, m.kind)
+    own = {"interval_ns": card.interval_ns, "features": card.features, "label": card.label, "task": card.task}
+    said = {key: getattr(m, key) for key in own if getattr(m, key) != getattr(plain, key)}
+    if why := unlike(artefact, replace(m, **{**own, **said})):
+        raise UserError(f"models {m.name}: version {version} of {m.registry}: {why}; leave out what the version says itself: timeframe, "
+                        "features, label, task")
+    return replace(m, initial=version, **own)
 
 
 def promotions_between(models: Sequence[ModelConfig], ts_from: int, ts_to: int) -> Rows:
