@@ -30,9 +30,13 @@ class Site:
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """A `penstock` command, running; what it says goes to a file."""
+        return self.start_bare(*words, "--config", str(self.config))
+
+    def start_bare(self, *words: str) -> subprocess.Popen[bytes]:
+        """One that takes no configuration."""
         log = (self.folder / f"{words[0]}.log").open("ab")
-        return subprocess.Popen([sys.executable, "-m", "cli.main", *words, "--config", str(self.config)], cwd=self.folder, stdout=log,
-                                stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        return subprocess.Popen([sys.executable, "-m", "cli.main", *words], cwd=self.folder, stdout=log, stderr=log,
+                                env={**os.environ, "PYTHONPATH": str(ROOT)})
 
     def run(self, *words: str) -> Any:
         """A `penstock` command to its end; its JSON."""

@@ -50,7 +50,7 @@ def measure(runs: int, rows: int) -> Result | Absent:
         try:
             watch = _Watch(here)
             with Writer(here.kafka, "bench", ("trades",), linger_ms=0.0) as writer:
-                feed = _Feed(writer)
+                feed = Feed(writer)
                 feed.run(1_000, 30.0)  # processes start, kernels load
                 for rate in RATES:
                     feed.run(rate, SETTLE_S)
@@ -80,7 +80,7 @@ def _bare(servers: str) -> dict[int, dict[str, Any]]:
         thread = threading.Thread(target=watch, args=(servers, answers, held, over), daemon=True)
         thread.start()
         try:
-            feed = _Feed(writer)
+            feed = Feed(writer)
             for rate in RATES:
                 feed.run(rate, SETTLE_S)
                 held.clear()
@@ -102,7 +102,7 @@ def _percentiles(found: list[float]) -> dict[str, Any]:
     return {"orders": len(found), "p50": round(cut[49], 3), "p95": round(cut[94], 3), "p99": round(cut[98], 3), "max": round(max(found), 3)}
 
 
-class _Feed:
+class Feed:
     """Ticks at a rate, each stamped with the time at which it is handed over; a beat a second."""
 
     def __init__(self, writer: Writer) -> None:
