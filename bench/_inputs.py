@@ -115,12 +115,33 @@ def saved(shared: npt.NDArray[Any], folder: str) -> str:
     return str(path)
 
 
+def minute_bars(closes: Any, first: int, symbols: tuple[str, ...], random: Any) -> Frame:
+    """Recorded minute bars from closes (minutes + 1, symbols), the first row being those before; `first` is the number of the first minute.
+    An open is the close before."""
+    minutes, n = len(closes) - 1, len(symbols)
+    out = RECORDED.empty(minutes * n)
+    out["symbol"] = np.tile(np.arange(n), minutes)
+    out["open"], out["close"] = closes[:-1].ravel(), closes[1:].ravel()
+    out["high"], out["low"] = np.maximum(out["open"], out["close"]) * 1.0005, np.minimum(out["open"], out["close"]) * 0.9995
+    out["volume"], out["trades"], out["interval_ns"] = random.uniform(1, 9, len(out)), 10, MINUTE_NS
+    out["vwap"] = (out["open"] + out["close"]) / 2
+    out["notional"] = out["vwap"] * out["volume"]
+    out["ts_open_ns"] = START_NS + np.repeat(np.arange(first, first + minutes), n) * MINUTE_NS
+    out["ts_close_ns"] = out["ts_event_ns"] = out["ts_open_ns"] + MINUTE_NS
+    out["ts_first_ns"], out["ts_last_ns"] = out["ts_open_ns"], out["ts_close_ns"] - 1
+    for name in ("buy_volume", "bid", "ask", "bid_size", "ask_size"):
+        out[name] = np.nan
+    out["seq"] = first * n + np.arange(len(out))
+    return Frame("bench", first // minutes, int(out["ts_event_ns"][-1]), symbols, {"recorded": out})
+
+
 __all__ = [
     "BARS",
     "BEATS",
     "MINUTE_NS",
     "OPEN_POLICY",
     "START_NS",
+    "minute_bars",
     "cross_plan",
     "frames_of",
     "recorded_bars",

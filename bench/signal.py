@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from bench._harness import Result
+from bench._inputs import MINUTE_NS, START_NS, minute_bars
 from operators.assembly import account_chain, market_chain, plan
 from operators.learners.distribution import histogram
 from schemas.artefact import Artefact, Card
@@ -19,7 +20,6 @@ from schemas.tables_models import SCORES
 
 ROWS = 120_000
 SYMBOLS = tuple(f"S{k}/USDT" for k in range(6))
-MINUTE_NS, START_NS = 60 * 10**9, 1_700_000_040 * 10**9
 FOLLOWS = (0.05, 0.02, 0.0)
 """Correlation of one minute's return with the next, of each market; in the last there is nothing to be found."""
 VOLATILITY = 5e-4
@@ -82,20 +82,7 @@ def _frames(rows: int, follows: float) -> Iterator[Frame]:
             last = follows * last + VOLATILITY * np.sqrt(1 - follows**2) * random.normal(size=n)
             closes[k + 1] = closes[k] * np.exp(last)
         price = closes[-1]
-        out = RECORDED.empty(FRAME_MINUTES * n)
-        out["symbol"] = np.tile(np.arange(n), FRAME_MINUTES)
-        out["open"], out["close"] = closes[:-1].ravel(), closes[1:].ravel()
-        out["high"], out["low"] = np.maximum(out["open"], out["close"]), np.minimum(out["open"], out["close"])
-        out["volume"], out["trades"], out["interval_ns"] = 5.0, 10, MINUTE_NS
-        out["vwap"] = (out["open"] + out["close"]) / 2
-        out["notional"] = out["vwap"] * out["volume"]
-        out["ts_open_ns"] = START_NS + np.repeat(np.arange(first, first + FRAME_MINUTES), n) * MINUTE_NS
-        out["ts_close_ns"] = out["ts_event_ns"] = out["ts_open_ns"] + MINUTE_NS
-        out["ts_first_ns"], out["ts_last_ns"] = out["ts_open_ns"], out["ts_close_ns"] - 1
-        for name in ("buy_volume", "bid", "ask", "bid_size", "ask_size"):
-            out[name] = np.nan
-        out["seq"] = first * n + np.arange(len(out))
-        yield Frame("bench", first // FRAME_MINUTES, int(out["ts_event_ns"][-1]), SYMBOLS, {"recorded": out})
+        yield minute_bars(closes, first, SYMBOLS, random)
 
 
 class _One:

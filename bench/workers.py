@@ -8,12 +8,12 @@ import numpy as np
 
 from bench._broker import ABSENT, BROKER, site
 from bench._harness import Absent, Result
+from bench._inputs import MINUTE_NS, minute_bars
 from schemas.frame import Frame
 from schemas.tables import RECORDED
 
 ROWS = 1_000_000
 SYMBOLS = tuple(f"S{k:02d}/USDT" for k in range(40))
-MINUTE_NS, START_NS = 60 * 10**9, 1_700_000_040 * 10**9
 MINUTES = 100
 """Of every symbol in a frame of input, so that a message carries what a backlog's does."""
 
@@ -61,17 +61,4 @@ def _bars(rows: int) -> Iterator[Frame]:
         minutes = min(MINUTES, rows // n - first)
         walk = np.concatenate([price[None], price * np.exp(np.cumsum(random.normal(0, 1e-3, (minutes, n)), axis=0))])
         price = walk[-1]
-        out = RECORDED.empty(minutes * n)
-        out["symbol"] = np.tile(np.arange(n), minutes)
-        out["open"], out["close"] = walk[:-1].ravel(), walk[1:].ravel()
-        out["high"], out["low"] = np.maximum(out["open"], out["close"]) * 1.0005, np.minimum(out["open"], out["close"]) * 0.9995
-        out["volume"], out["trades"], out["interval_ns"] = random.uniform(1, 9, len(out)), 10, MINUTE_NS
-        out["vwap"] = (out["open"] + out["close"]) / 2
-        out["notional"] = out["vwap"] * out["volume"]
-        out["ts_open_ns"] = START_NS + np.repeat(np.arange(first, first + minutes), n) * MINUTE_NS
-        out["ts_close_ns"] = out["ts_event_ns"] = out["ts_open_ns"] + MINUTE_NS
-        out["ts_first_ns"], out["ts_last_ns"] = out["ts_open_ns"], out["ts_close_ns"] - 1
-        for name in ("buy_volume", "bid", "ask", "bid_size", "ask_size"):
-            out[name] = np.nan
-        out["seq"] = first * n + np.arange(len(out))
-        yield Frame("bench", first // MINUTES, int(out["ts_event_ns"][-1]), SYMBOLS, {"recorded": out})
+        yield minute_bars(walk, first, SYMBOLS, random)
