@@ -21,7 +21,7 @@ from sources.kafka_topics import polls_of
 
 ROWS = 300_000
 """Ticks while it stands still, at RATE a second: ten minutes."""
-RATE, AGE_S_MAX, BEFORE_S, AFTER_S = 500, 5.0, 20.0, 30.0
+RATE, AGE_S_MAX, BEFORE_S, AFTER_S, CATCH_UP_S_MAX = 500, 5.0, 20.0, 15.0, 180.0
 STRATEGY = {"name": "each_second", "timeframe": "1s", "entry": "close > open", "exit": "close < open", "hold_bars": 3}
 POLICY = {"positions_max": 100, "orders_max": 500, "daily_trades_max": 1_000_000, "cooldown_after_loss": "0 s", "notional_per_trade": "0.01 %",
           "capital": 1_000_000, "daily_loss_max": "90 %", "weekly_loss_max": "90 %", "drawdown_reduce": "80 %", "drawdown_halt": "90 %"}
@@ -55,6 +55,7 @@ def measure(runs: int, rows: int) -> Result | Absent:
             time.sleep(rows / RATE)
             ended = time.time_ns()
             children[-1].send_signal(signal.SIGCONT)
+            caught_up = _caught_up(here, ended)
             time.sleep(AFTER_S)
         finally:
             over.set()
@@ -64,12 +65,24 @@ def measure(runs: int, rows: int) -> Result | Absent:
                 child.send_signal(signal.SIGTERM)
                 child.wait(120)
         return Result("pause", rows, [(ended - began) / 1e9], f"the age of an order when it is sent, from the tick that caused it; {AGE_S_MAX:g} s at most",
-                      {}, _sent(here, began, ended))
+                      {}, {**_sent(here, began, ended), "caught_up_s": round(caught_up, 1)})
 
 
 def _feed_until(feed: Feed, over: threading.Event) -> None:
     while not over.is_set():
         feed.run(RATE, 1.0)
+
+
+def _caught_up(here: Site, since_ns: int) -> float:
+    """Seconds until an approval is caused by a tick that came after the pipeline ran again."""
+    began = time.monotonic()
+    while time.monotonic() - began < CATCH_UP_S_MAX:
+        recorded = KafkaRecorded(here.kafka, RUN)
+        rows = recorded.rows(APPROVED, recorded.symbols(()), ("each_second",))
+        if len(rows) and int(rows["ts_event_ns"].max()) > since_ns:
+            break
+        time.sleep(0.5)
+    return time.monotonic() - began
 
 
 def _sent(here: Site, began: int, ended: int) -> dict[str, Any]:
