@@ -1,4 +1,4 @@
-"""Catch-up: the pipeline stands still while the market goes on, then runs again; how old what is sent is, and what is not sent any more."""
+"""Catch-up: the pipeline is killed and the market goes on without it; started again, how old is what it sends, and what is not sent any more."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from sinks.ingest_writer import Writer
 from sources.kafka_topics import polls_of
 
 ROWS = 300_000
-"""Ticks while it stands still, at RATE a second: ten minutes."""
+"""Ticks while it is down, at RATE a second: ten minutes."""
 RATE, AGE_S_MAX, BEFORE_S, AFTER_S, CATCH_UP_S_MAX = 500, 5.0, 20.0, 15.0, 180.0
 STRATEGY = {"name": "each_second", "timeframe": "1s", "entry": "close > open", "exit": "close < open", "hold_bars": 3}
 POLICY = {"positions_max": 100, "orders_max": 500, "daily_trades_max": 1_000_000, "cooldown_after_loss": "0 s", "notional_per_trade": "0.01 %",
@@ -29,7 +29,7 @@ RUN = "paused"
 
 
 def measure(runs: int, rows: int) -> Result | Absent:
-    """Ticks are stamped with the time at which they are handed over. seconds: how long it stood still."""
+    """Ticks are stamped with the time at which they are handed over. seconds: how long it was down."""
     servers = os.environ.get(BROKER)
     if not servers:
         return Absent("pause", ABSENT)
@@ -43,25 +43,25 @@ def measure(runs: int, rows: int) -> Result | Absent:
         here.run("run", "paper", "--once", "--run", "warm")  # compiles what is not compiled yet
         here.run("control", "enable")
         prices = [word for name, price in zip(NAMES, feed.price.tolist(), strict=True) for word in ("--price", f"{name}={price:.4f}")]
-        children = [here.start_bare("exchange", "fake", "--port", str(port), *prices), here.start("execute"),
-                    here.start("run", "live", "--run", RUN, "--from", "earliest")]
+        pipeline = ("run", "live", "--run", RUN, "--from", "earliest")
+        children = [here.start_bare("exchange", "fake", "--port", str(port), *prices), here.start("execute"), here.start(*pipeline)]
         over = threading.Event()
         thread = threading.Thread(target=_feed_until, args=(feed, over), daemon=True)
         thread.start()
         try:
             time.sleep(BEFORE_S)
-            children[-1].send_signal(signal.SIGSTOP)
+            children[-1].kill()
+            children[-1].wait()
             began = time.time_ns()
             time.sleep(rows / RATE)
             ended = time.time_ns()
-            children[-1].send_signal(signal.SIGCONT)
+            children[-1] = here.start(*pipeline)
             caught_up = _caught_up(here, ended)
             time.sleep(AFTER_S)
         finally:
             over.set()
             thread.join()
             for child in reversed(children):
-                child.send_signal(signal.SIGCONT)
                 child.send_signal(signal.SIGTERM)
                 child.wait(120)
         return Result("pause", rows, [(ended - began) / 1e9], f"the age of an order when it is sent, from the tick that caused it; {AGE_S_MAX:g} s at most",
@@ -95,5 +95,5 @@ def _sent(here: Site, began: int, ended: int) -> dict[str, Any]:
     states = [REPORT_STATES[int(r["state"])] for r in last.values()]
     paused = [k for k, ts in caused.items() if began <= ts < ended]
     return {"orders": len(caused), "sent": len(ages), "oldest_sent_s": round(max(ages), 3), "states": {s: states.count(s) for s in sorted(set(states))},
-            "caused_while_it_stood": len(paused), "of_them_expired": sum(k in last and not last[k]["ts_sent_ns"] for k in paused),
+            "caused_while_it_was_down": len(paused), "of_them_expired": sum(k in last and not last[k]["ts_sent_ns"] for k in paused),
             "without_report": len(caused) - len(last)}
