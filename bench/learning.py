@@ -120,7 +120,9 @@ def _compare(made: Plan, frames: list[Frame], bare: Any, runs: int, rows: int, o
             "ratio": round(statistics.median(b / o for b, o in zip(seconds["bare"], seconds["replay"], strict=True)), 3)}
 
 
-class _One:
+class One:
+    """A store of one artefact."""
+
     def __init__(self, artefact: Artefact) -> None:
         self.artefact = artefact
 
@@ -139,7 +141,7 @@ def _lightgbm(frames: list[Frame], values: Any, labels: list[tuple[int, int, boo
     card = Card("m", 1, "lightgbm", "classify", 60 * 10**9, tuple(FEATURES), LabelConfig(), tuple(e for e, _ in bins), tuple(s for _, s in bins))
     config = parse_config({"models": {"m": {"kind": "registered", "name": "m"}}, "strategies": []}, "bench")
     model = replace(config.models[0], initial=1, interval_ns=card.interval_ns, features=card.features, label=card.label)
-    made = plan(replace(config, models=(model,)), (), _One(Artefact(card, booster.model_to_string().encode())))
+    made = plan(replace(config, models=(model,)), (), One(Artefact(card, booster.model_to_string().encode())))
     batches = [np.ascontiguousarray(part) for part in np.array_split(values, max(1, len(values) // BATCH_ROWS))]
 
     def bare() -> None:

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from bench._harness import Result
 from bench._inputs import MINUTE_NS, START_NS, minute_bars
+from bench.learning import One
 from operators.assembly import account_chain, market_chain, plan
 from operators.learners.distribution import histogram
 from schemas.artefact import Artefact, Card
@@ -52,7 +53,7 @@ def _market(rows: int, follows: float, took: list[float]) -> dict[str, float]:
     config = parse_config(document, "bench")
     models = tuple(replace(m, initial=1, interval_ns=card.interval_ns, features=card.features, label=card.label) if m.kind == "registered" else m
                    for m in config.models)
-    made = plan(replace(config, models=models), (), _One(Artefact(card, payload)))
+    made = plan(replace(config, models=models), (), One(Artefact(card, payload)))
     market, account = market_chain(made), account_chain(made)
     scores = np.concatenate([account.step(market.step(frame)).rows(SCORES) for frame in frames])
     took.append(time.perf_counter() - began)
@@ -83,14 +84,6 @@ def _frames(rows: int, follows: float) -> Iterator[Frame]:
             closes[k + 1] = closes[k] * np.exp(last)
         price = closes[-1]
         yield minute_bars(closes, first, SYMBOLS, random)
-
-
-class _One:
-    def __init__(self, artefact: Artefact) -> None:
-        self.artefact = artefact
-
-    def get(self, model_id: int, version: int) -> Artefact:
-        return self.artefact
 
 
 def _trees(frames: list[Frame]) -> tuple[Card, bytes]:

@@ -224,16 +224,12 @@ class LiveSink(FixedPartitionedSink[Frame, None]):
 
 def live_flow(w: Wiring) -> Dataflow:
     """The dataflow."""
-
-    def handed_on(part: Frame) -> Frame:
-        return part if needed else part.without_features()
-
     needed = w.plan.config.live.record_features or not w.plan.in_shards
     flow = Dataflow("live")
     tape = op.input("tape", flow, LiveSource(w))
     parts = op.flat_map("split", tape, lambda frame: [(shard_key(p.part), p) for p in split(frame, w.shards)])
     market = op.stateful_batch("market", parts, lift(lambda: market_chain(w.plan), "market"))
-    account = op.map("account", market, lambda keyed: (w.plan.config.account, handed_on(keyed[1])))
+    account = op.map("account", market, lambda keyed: (w.plan.config.account, keyed[1] if needed else keyed[1].without_features()))
     decided = op.stateful_batch("desk", account, lift_aligned(lambda: account_chain(w.plan, w.external), "desk"))
     op.output("out", decided, LiveSink(w))
     return flow
